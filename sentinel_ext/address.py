@@ -1,0 +1,63 @@
+"""Addresses a server listens on: `host:port`, `[v6]:port` or `unix:///path`. Pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+# sockaddr_un.sun_path holds 108 bytes with the closing NUL (Linux unix(7)).
+MAX_SOCKET_PATH_BYTES = 107
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where a server listens.
+
+    Attributes:
+        host: name or IP address without brackets; "" for a Unix socket.
+        port: 1-65535; 0 for a Unix socket.
+        path: absolute path of the Unix socket; "" for TCP.
+    """
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read `host:port`, `[v6]:port` or `unix:///path`.
+
+        Raises:
+            ValueError: the text is neither; the message says what is allowed.
+        """
+        if text.startswith("unix:"):
+            return cls._parse_unix(text)
+        host, colon, port_text = text.rpartition(":")
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        elif ":" in host:
+            raise ValueError("put an IPv6 address in brackets: [::1]:50051")
+        if not colon or not host or not port_text.isascii() or not port_text.isdigit():
+            raise ValueError("allowed: host:port, [ipv6]:port or unix:///path")
+        port = int(port_text)
+        if not 1 <= port <= 65535:
+            raise ValueError(f"port {port_text} is not between 1 and 65535")
+        return cls(host=host, port=port)
+
+    @classmethod
+    def _parse_unix(cls, text: str) -> Address:
+        path = text.removeprefix("unix:")
+        path = path.removeprefix("//")
+        if not path.startswith("/") or path.endswith("/"):
+            raise ValueError("a Unix socket needs an absolute path: unix:///run/sentinel.sock")
+        if len(path.encode()) > MAX_SOCKET_PATH_BYTES:
+            raise ValueError(f"the socket path is longer than {MAX_SOCKET_PATH_BYTES} bytes")
+        return cls(path=path)
+
+    @property
+    def is_unix(self) -> bool:
+        """Say whether this is a Unix socket."""
+        return bool(self.path)
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix://{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

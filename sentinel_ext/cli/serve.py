@@ -1,0 +1,33 @@
+"""`sentinel-ext serve`: the service."""
+
+from __future__ import annotations
+
+import sys
+
+
+def command() -> None:
+    """Run the service until SIGTERM or Ctrl-C.
+
+    Everything is set by environment variables or a `.env` file; the README has the table. Wrong values stop
+    the start with exit code 2, all of them at once.
+
+    Example: `REDIS_URL=redis://localhost:6379 POLICY_FILE=policy.yaml sentinel-ext serve`
+    """
+    # Imported here: `--help` of other commands does not pay for grpc and protobuf.
+    import uvloop  # noqa: PLC0415
+
+    from sentinel_ext.app import Application  # noqa: PLC0415
+    from sentinel_ext.policy.loader import load_policy  # noqa: PLC0415
+    from sentinel_ext.settings import Settings  # noqa: PLC0415
+    from sentinel_ext.telemetry.logging import LogWriter, logger  # noqa: PLC0415
+
+    settings = Settings.load()
+    policy = load_policy(settings.policy_file, settings.plan_defaults, settings.tenant_header)
+    logs = LogWriter(settings.log_level, sys.stdout)
+    logs.start()
+    try:
+        for warning in settings.warnings:
+            logger.warning(warning)
+        uvloop.run(Application(settings, policy, logs).run())
+    finally:
+        logs.stop()

@@ -1,0 +1,143 @@
+"""Stage 0: who calls, for which upstream, under which correlation id and trace context."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from sentinel_ext.core.policy import Source, SourceKind
+from sentinel_ext.core.tenant import Tenant
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+ANONYMOUS = "anonymous"
+DEFAULT_UPSTREAM = "default"
+MAX_NAME_BYTES = 256
+
+CORRELATION_HEADER = "x-correlation-id"
+TRACEPARENT_HEADER = "traceparent"
+
+# Letters, digits and the marks that uuids, ULIDs, base64 and W3C ids use: safe in a header, a log and a URL.
+_CORRELATION_ID = re.compile(r"[A-Za-z0-9._:/+=@~-]{1,128}")
+# W3C Trace Context §3.2: version 00; an all-zero trace or parent id is invalid.
+_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class Caller(Protocol):
+    """What a request shows of its caller. Strings as the proxy sent them: hostile until checked."""
+
+    headers: Mapping[str, str]
+    context_extensions: Mapping[str, str]
+    principal: str
+
+    def claim(self, payload: str, name: str) -> str:
+        """Return a claim of the verified JWT, "" if there is none."""
+        ...
+
+
+class NameProblem(msgspec.Struct, frozen=True):
+    """A tenant name that was there but cannot be used.
+
+    Attributes:
+        source: where it stood.
+        problem: `too_long` or `not_printable`; a metric label, so a fixed set.
+    """
+
+    source: Source
+    problem: str
+
+    def __str__(self) -> str:
+        what = f"longer than {MAX_NAME_BYTES} bytes" if self.problem == "too_long" else "not printable text"
+        return f"tenant name in {self.source.kind} {self.source.name} is {what}; ignored".replace("  ", " ")
+
+
+class Check(msgspec.Struct, frozen=True, gc=False):
+    """One request to decide on.
+
+    Attributes:
+        tenant: who calls.
+        upstream: what is protected; Envoy's cluster by the route's word.
+        correlation_id: the caller's if it was valid, else a new one.
+        decision_id: names this decision in logs, metadata and access log.
+        traceparent: to send upstream; "" when the caller's own stands.
+        hits: cost of the request.
+        problem: a tenant name that had to be ignored.
+    """
+
+    tenant: Tenant
+    upstream: str
+    correlation_id: str
+    decision_id: str
+    traceparent: str
+    hits: int = 1
+    problem: NameProblem | None = None
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Result of looking through the sources: a name, and the first problem met on the way."""
+
+    name: str
+    problem: NameProblem | None = None
+
+
+class Identifier:
+    """Finds the tenant's name and makes the ids. `random_hex(n)` returns n random bytes as hex."""
+
+    __slots__ = ("_random_hex", "_sources")
+
+    def __init__(self, sources: tuple[Source, ...], random_hex: Callable[[int], str]) -> None:
+        """Look at `sources` in their order."""
+        self._sources = sources
+        self._random_hex = random_hex
+
+    def identity(self, caller: Caller) -> Identity:
+        """Return the first usable name; `anonymous` if no source has one."""
+        problem: NameProblem | None = None
+        for source in self._sources:
+            name = _look(source, caller).strip()
+            if not name:
+                continue
+            wrong = _name_problem(name)
+            if wrong is None:
+                return Identity(name, problem)
+            problem = problem or NameProblem(source, wrong)
+        return Identity(ANONYMOUS, problem)
+
+    def check(self, caller: Caller, tenant: Tenant, problem: NameProblem | None = None) -> Check:
+        """Complete the check: upstream, ids and trace context."""
+        headers = caller.headers
+        correlation_id = headers.get(CORRELATION_HEADER, "")
+        trace_id = ""
+        if not _CORRELATION_ID.fullmatch(correlation_id):
+            # One id for both where both are new: a log line leads to its trace.
+            correlation_id = trace_id = self._random_hex(16)
+        decision_id = self._random_hex(8)
+        traceparent = ""
+        if not _TRACEPARENT.fullmatch(headers.get(TRACEPARENT_HEADER, "")):
+            # A broken one restarts the trace (W3C Trace Context §4.3); not sampled until tracing says so.
+            traceparent = f"00-{trace_id or self._random_hex(16)}-{decision_id}-00"
+        upstream = caller.context_extensions.get("upstream", "")
+        if not upstream or _name_problem(upstream) is not None:
+            upstream = DEFAULT_UPSTREAM
+        return Check(tenant, upstream, correlation_id, decision_id, traceparent, 1, problem)
+
+
+def _look(source: Source, caller: Caller) -> str:
+    kind = source.kind
+    if kind is SourceKind.HEADER:
+        return caller.headers.get(source.name, "")
+    if kind is SourceKind.CONTEXT_EXTENSION:
+        return caller.context_extensions.get(source.name, "")
+    if kind is SourceKind.PRINCIPAL:
+        return caller.principal
+    return caller.claim(source.payload, source.name)
+
+
+def _name_problem(name: str) -> str | None:
+    # Characters first: a megabyte of text is refused without being encoded.
+    if len(name) > MAX_NAME_BYTES or len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
+        return "too_long"
+    return None if name.isprintable() else "not_printable"

@@ -1,0 +1,60 @@
+"""The values that travel through a decision. All frozen; times in the unit their name says."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Tier(StrEnum):
+    """What a plan's tenants may expect when the system is pressed (DESIGN §3.2)."""
+
+    VITAL = "vital"
+    STANDARD = "standard"
+    ECONOMY = "economy"
+
+
+class Stage(StrEnum):
+    """One step of the pipeline, in the order of DESIGN §3."""
+
+    IDENTIFY = "identify"
+    BUCKET = "bucket"
+    WINDOW = "window"
+
+
+class Mode(StrEnum):
+    """How a stage runs: enforce; shadow (decides and counts, lets pass); off."""
+
+    ENFORCE = "enforce"
+    SHADOW = "shadow"
+    OFF = "off"
+
+
+class FailureMode(StrEnum):
+    """What a plan does while the store cannot answer (DESIGN §3.1)."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+    LOCAL = "local"
+
+
+class Plan(msgspec.Struct, frozen=True, gc=False):
+    """What a tenant bought.
+
+    Attributes:
+        name: the plan's name in the policy file; for a tenant with its own numbers, the tenant's pattern.
+        limit: admitted hits per window over all instances; 0 denies all, None is unlimited.
+        window_us: length of the limit window, microseconds.
+        burst: size of the local token bucket, tokens; None switches the bucket off for the plan.
+        refill_milli: bucket refill in thousandths of a token per second, so that arithmetic stays integer.
+        on_store_failure: what happens while the store cannot answer.
+    """
+
+    name: str
+    tier: Tier
+    limit: int | None
+    window_us: int
+    burst: int | None
+    refill_milli: int
+    on_store_failure: FailureMode

@@ -1,0 +1,102 @@
+"""What this instance remembers of tenants, in a bounded table."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from sentinel_ext.core.token_bucket import TokenBucket
+from sentinel_ext.core.window import SUBWINDOWS, Ring, WindowReply
+
+if TYPE_CHECKING:
+    from sentinel_ext.core.model import Plan
+    from sentinel_ext.core.policy import Policy
+
+# A tenant costs about 1 KB here, so a client that makes names up can take 32 MB and no more. The least
+# recently used goes first: most likely an idle one, whose bucket is full again anyway.
+MAX_TENANTS = 32_768
+
+
+class Tenant:
+    """One tenant on this instance: its plan, its bucket, and what the store last said."""
+
+    __slots__ = ("_last_reply", "_last_reply_us", "_ring", "bucket", "key", "name", "plan", "sub_us")
+
+    def __init__(self, name: str, plan: Plan, now_ns: int) -> None:
+        """Make the state of `name` under `plan`; the bucket starts full."""
+        self.name = name
+        self.plan = plan
+        self.sub_us = plan.window_us // SUBWINDOWS
+        self.key = _window_key(name, plan.window_us)
+        self.bucket = None if plan.burst is None else TokenBucket(plan.burst, plan.refill_milli, now_ns)
+        self._ring: Ring | None = None
+        self._last_reply: WindowReply | None = None
+        self._last_reply_us = 0
+
+    def remember(self, reply: WindowReply, now_ns: int) -> None:
+        """Keep the store's last word: a local window starts from it."""
+        self._last_reply = reply
+        self._last_reply_us = now_ns // 1000
+        self._ring = None
+
+    def acquire_locally(self, hits: int, instances: int, now_ns: int) -> tuple[WindowReply, int]:
+        """Count in a window of this instance alone, with its share of the limit.
+
+        The share is limit / instances, at least 1 (a limit below the number of instances would otherwise
+        refuse everybody). The window starts from what the store last reported, divided likewise: over all
+        instances, what was admitted before the store went away still counts.
+
+        Returns:
+            (reply, share)
+        """
+        now_us = now_ns // 1000
+        limit = self.plan.limit or 0
+        share = max(1, limit // max(1, instances)) if limit else 0
+        if self._ring is None:
+            self._ring = self._seeded(instances, now_us)
+        granted, used, reset_us, retry_us, slot = self._ring.acquire(share, hits, 1, now_us)
+        return WindowReply(granted == 1, used, reset_us, retry_us, slot), share
+
+    def _seeded(self, instances: int, now_us: int) -> Ring:
+        ring = Ring(self.sub_us, now_us)
+        last = self._last_reply
+        if last is not None and now_us - self._last_reply_us < self.plan.window_us:
+            ring = Ring(self.sub_us, self._last_reply_us)
+            used = -(-last.used // max(1, instances))
+            ring.acquire(used, used, 1, self._last_reply_us)
+        return ring
+
+
+class Tenants:
+    """Name → Tenant, least recently used out first."""
+
+    __slots__ = ("_max", "_policy", "_table", "evicted")
+
+    def __init__(self, policy: Policy, max_tenants: int = MAX_TENANTS) -> None:
+        """Start empty; plans come from `policy`, at most `max_tenants` are remembered."""
+        self._policy = policy
+        self._table: OrderedDict[str, Tenant] = OrderedDict()
+        self._max = max_tenants
+        self.evicted = 0
+
+    def get(self, name: str, now_ns: int) -> Tenant:
+        """Return the tenant, made on first sight."""
+        tenant = self._table.get(name)
+        if tenant is not None:
+            self._table.move_to_end(name)
+            return tenant
+        tenant = self._table[name] = Tenant(name, self._policy.plan_for(name), now_ns)
+        if len(self._table) > self._max:
+            self._table.popitem(last=False)
+            self.evicted += 1
+        return tenant
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+
+def _window_key(tenant: str, window_us: int) -> bytes:
+    # The braces are Redis Cluster's hash tag: all keys of a tenant share a slot. Braces in a name would
+    # move or end the tag, so they are escaped, and `%` with them: no two names share a key.
+    tag = tenant.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")
+    return f"sentinel:w:{{{tag}}}:{window_us // 1000}".encode()

@@ -1,0 +1,1 @@
+"""Sockets: gRPC on grpcio, admin HTTP on aiohttp."""

@@ -1,0 +1,80 @@
+"""Admin HTTP: metrics, liveness and readiness, on an address of their own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aiohttp import web
+from prometheus_client.exposition import choose_encoder
+
+from sentinel_ext.server import listen
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from sentinel_ext.address import Address
+
+# A scrape has no body; nobody sends this port anything.
+MAX_BODY_BYTES = 1024
+SHUTDOWN_S = 1.0
+
+
+class Readiness(Protocol):
+    """What /readyz tells."""
+
+    def readiness(self) -> tuple[bool, dict[str, Any]]:
+        """Return (ready, details); details hold no secret."""
+        ...
+
+
+class AdminServer:
+    """GET /metrics, /healthz, /readyz and an index."""
+
+    def __init__(self, address: Address, registry: CollectorRegistry, readiness: Readiness) -> None:
+        """Listen on `address` once started."""
+        self._address = address
+        self._registry = registry
+        self._readiness = readiness
+        app = web.Application(client_max_size=MAX_BODY_BYTES)
+        app.router.add_get("/", self._index)
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
+
+    async def start(self) -> None:
+        """Bind and serve.
+
+        Raises:
+            AddressInUseError, StartError: the address cannot be had.
+        """
+        listen.ensure_free(self._address, "ADMIN_ADDRESS")
+        await self._runner.setup()
+        site: web.BaseSite
+        if self._address.is_unix:
+            site = web.UnixSite(self._runner, self._address.path)
+        else:
+            site = web.TCPSite(self._runner, self._address.host, self._address.port)
+        await site.start()
+        listen.allow_group(self._address)
+
+    async def stop(self) -> None:
+        """Close the port and end open requests."""
+        await self._runner.cleanup()
+        listen.remove_socket(self._address)
+
+    async def _index(self, _request: web.Request) -> web.Response:
+        return web.Response(
+            text="Sentinel\n\n/metrics  Prometheus\n/healthz  alive\n/readyz   ready, with details\n"
+        )
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return web.Response(body=encode(self._registry), headers={"content-type": content_type})
+
+    async def _healthz(self, _request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        ready, details = self._readiness.readiness()
+        return web.json_response({"ready": ready, **details}, status=200 if ready else 503)

@@ -1,0 +1,1 @@
+"""Protobuf to core and back, one file per gRPC service; knows no server."""

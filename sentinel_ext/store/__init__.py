@@ -1,0 +1,1 @@
+"""Shared state: the Store protocol, in memory and in Redis."""

@@ -1,0 +1,145 @@
+"""One connection to Redis that looks after itself: connects, loads nothing it does not need, comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from hashlib import sha1
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from redis.asyncio.connection import AbstractConnection, Connection, parse_url
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from sentinel_ext.core.decision import StoreFault
+from sentinel_ext.store.base import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+# Connecting includes TLS, AUTH and SELECT; a Redis that needs longer is not one to wait for.
+CONNECT_TIMEOUT_S = 1.0
+# A call that takes this long has left every request's deadline far behind: its connection is given up, so
+# that a frozen server costs callers nothing from then on.
+STALL_S = 0.25
+BACKOFF_FIRST_S = 0.05
+BACKOFF_MAX_S = 1.0
+
+
+class Script:
+    """A Lua file of this package and the digest Redis knows it by."""
+
+    __slots__ = ("digest", "text")
+
+    def __init__(self, name: str) -> None:
+        """Read `store/lua/<name>.lua`."""
+        self.text = files("sentinel_ext.store").joinpath(f"lua/{name}.lua").read_bytes()
+        # Redis names scripts by SHA-1; nothing secret hangs on it.
+        self.digest = sha1(self.text, usedforsecurity=False).hexdigest().encode()
+
+
+class Link:
+    """A connection kept up by a task of its own. One call at a time: callers take turns by `lock`."""
+
+    def __init__(self, url: str, changed: Callable[[bool, str], None], jitter: Callable[[], float]) -> None:
+        """Know where to connect; `start` does it.
+
+        Args:
+            url: redis://, rediss:// or unix:// URL.
+            changed: told (is up, why) when the connection comes or goes.
+            jitter: a number in [0, 1) that spreads the reconnects of a fleet.
+        """
+        self.lock = asyncio.Lock()
+        self.is_up = False
+        self._connection = _connection(url)
+        self._changed = changed
+        self._jitter = jitter
+        self._down = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Connect in the background."""
+        self._down.set()
+        self._task = asyncio.create_task(self._keep_up(), name="store-link")
+
+    async def call(self, script: Script, keys: Sequence[bytes], *args: bytes | str | int) -> Any:  # noqa: ANN401  as Redis replies
+        """Run a script; its text is sent only when Redis does not know it (first use, SCRIPT FLUSH, restart).
+
+        Raises:
+            StoreError: with the fault; a connection in doubt has been given up.
+        """
+        if not self.is_up:
+            raise StoreError(StoreFault.UNREACHABLE, "not connected to Redis")
+        try:
+            async with asyncio.timeout(STALL_S):
+                try:
+                    return await self._roundtrip(b"EVALSHA", script.digest, len(keys), *keys, *args)
+                except NoScriptError:
+                    return await self._roundtrip(b"EVAL", script.text, len(keys), *keys, *args)
+        except (TimeoutError, RedisTimeoutError) as error:
+            await self._give_up(f"no reply within {STALL_S * 1000:.0f} ms")
+            raise StoreError(StoreFault.TIMEOUT, "Redis did not reply in time") from error
+        except ResponseError as error:
+            if isinstance(error, ReadOnlyError):
+                await self._give_up("a replica answered; connecting again may find the primary")
+            raise StoreError(StoreFault.ERROR, f"Redis refused: {error}") from error
+        except (RedisError, OSError) as error:
+            await self._give_up(str(error))
+            raise StoreError(StoreFault.UNREACHABLE, str(error)) from error
+        except asyncio.CancelledError:
+            # The reply would be read by the next caller as its own.
+            await self._give_up("cancelled in the middle of a call")
+            raise
+
+    async def close(self) -> None:
+        """Stop keeping up and disconnect."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        self.is_up = False
+        await self._connection.disconnect(nowait=True)
+
+    async def _roundtrip(self, *command: bytes | str | int) -> Any:  # noqa: ANN401  as Redis replies
+        await self._connection.send_packed_command(
+            self._connection.pack_command(*command), check_health=False
+        )
+        return await self._connection.read_response(disable_decoding=True)
+
+    async def _give_up(self, why: str) -> None:
+        if self.is_up:
+            self.is_up = False
+            self._changed(False, why)
+        await self._connection.disconnect(nowait=True)
+        self._down.set()
+
+    async def _keep_up(self) -> None:
+        backoff = BACKOFF_FIRST_S
+        while True:
+            await self._down.wait()
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    await self._connection.connect()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+                    # A server that loads its data set or cannot run scripts is not up yet.
+                    await self._roundtrip(b"TIME")
+            except (TimeoutError, RedisError, OSError) as error:
+                await self._connection.disconnect(nowait=True)
+                self._changed(False, str(error) or f"no answer within {CONNECT_TIMEOUT_S:.0f} s")
+                await asyncio.sleep(backoff * (0.5 + 0.5 * self._jitter()))
+                backoff = min(BACKOFF_MAX_S, backoff * 2)
+                continue
+            backoff = BACKOFF_FIRST_S
+            self._down.clear()
+            self.is_up = True
+            self._changed(True, "connected")
+
+
+def _connection(url: str) -> AbstractConnection:
+    kwargs: dict[str, Any] = dict(parse_url(url))
+    kind: type[AbstractConnection] = kwargs.pop("connection_class", Connection)
+    kwargs.setdefault("socket_timeout", CONNECT_TIMEOUT_S)
+    kwargs.setdefault("socket_connect_timeout", CONNECT_TIMEOUT_S)
+    # RESP2 needs no HELLO: fewer rights for an ACL user, and every proxy speaks it.
+    kwargs.setdefault("protocol", 2)
+    return kind(**kwargs)

@@ -1,0 +1,101 @@
+"""The store all instances share: windows in Redis, one script call for a whole batch.
+
+Keys (all expire by themselves): `sentinel:w:{tenant}:<window ms>` a tenant's ring, `sentinel:presence` the
+instances that are alive. Needs Redis 6.0 or newer (SET KEEPTTL); scripts use Redis' own TIME.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from sentinel_ext.core.decision import StoreFault
+from sentinel_ext.store.base import Answer, Ask, Refund, StoreError
+from sentinel_ext.store.link import Link, Script
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+PRESENCE_KEY = b"sentinel:presence"
+
+_ASK = struct.Struct("<dIII")
+_ANSWER = struct.Struct("<IIddd")
+_REFUND = struct.Struct("<ddI")
+
+
+class RedisStore:
+    """Windows in Redis. `links` connections carry batches side by side; one more carries the rest."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        links: int,
+        jitter: Callable[[], float],
+        changed: Callable[[bool, str], None] = lambda _up, _why: None,
+    ) -> None:
+        """Know where to connect; `start` does it.
+
+        Args:
+            url: redis://, rediss:// or unix:// URL, with password and options as redis-py reads them.
+            links: how many batches may be under way at once.
+            jitter: a number in [0, 1), spreads reconnects.
+            changed: told (is up, why) when the store as a whole comes or goes.
+        """
+        self._changed = changed
+        self._was_up: bool | None = None
+        self._links = [Link(url, self._link_changed, jitter) for _ in range(links)]
+        self._side = Link(url, lambda _up, _why: None, jitter)
+        self._window, self._refund, self._presence = Script("window"), Script("refund"), Script("presence")
+
+    def is_available(self) -> bool:
+        """Say whether a connection for batches is up."""
+        return any(link.is_up for link in self._links)
+
+    async def start(self) -> None:
+        """Connect in the background."""
+        for link in (*self._links, self._side):
+            await link.start()
+
+    async def acquire(self, asks: Sequence[Ask]) -> Sequence[Answer]:
+        """Answer all asks in one script call. See store/lua/window.lua for the wire format."""
+        pack = _ASK.pack
+        packed = b"".join([pack(a.sub_us, a.limit, a.hits, a.count) for a in asks])
+        link = self._free_link()
+        async with link.lock:
+            reply = await link.call(self._window, [a.key for a in asks], packed)
+        if not isinstance(reply, bytes) or len(reply) != _ANSWER.size * len(asks):
+            raise StoreError(StoreFault.ERROR, "Redis replied something else than the window script does")
+        return [
+            Answer(granted, used, int(reset_us), int(retry_us), int(slot))
+            for granted, used, reset_us, retry_us, slot in _ANSWER.iter_unpack(reply)
+        ]
+
+    async def refund(self, refunds: Sequence[Refund]) -> None:
+        """Give hits back to the sub-windows that took them."""
+        packed = b"".join([_REFUND.pack(r.sub_us, r.slot, r.hits) for r in refunds])
+        async with self._side.lock:
+            await self._side.call(self._refund, [r.key for r in refunds], packed)
+
+    async def presence(self, instance: str, lease_ms: int, *, leaving: bool = False) -> int:
+        """Sign on or off; count who is alive."""
+        async with self._side.lock:
+            word = "leave" if leaving else ""
+            return int(await self._side.call(self._presence, [PRESENCE_KEY], instance, lease_ms, word))
+
+    async def close(self) -> None:
+        """Disconnect."""
+        for link in (*self._links, self._side):
+            await link.close()
+
+    def _free_link(self) -> Link:
+        up = [link for link in self._links if link.is_up]
+        if not up:
+            raise StoreError(StoreFault.UNREACHABLE, "not connected to Redis")
+        return next((link for link in up if not link.lock.locked()), up[0])
+
+    def _link_changed(self, _up: bool, why: str) -> None:
+        now_up = self.is_available()
+        if now_up is not self._was_up:
+            self._was_up = now_up
+            self._changed(now_up, why)

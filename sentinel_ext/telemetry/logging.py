@@ -1,0 +1,143 @@
+"""JSON logs, one object per line, written by a thread: logging never makes the event loop wait."""
+
+from __future__ import annotations
+
+import logging
+import queue
+from datetime import UTC, datetime
+from logging.handlers import QueueHandler, QueueListener
+from typing import TYPE_CHECKING, Any, TextIO
+
+import msgspec
+
+from sentinel_ext.core.token_bucket import TokenBucket
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sentinel_ext.core.decision import Decision
+
+# Lines waiting for the writer; beyond it they are dropped and counted. A line is about 400 bytes: 4 MB.
+MAX_QUEUED_LINES = 10_000
+# Refusals logged per second at level info; the next line says how many were left out.
+DENIALS_PER_S = 20
+
+logger = logging.getLogger("sentinel")
+
+_PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JsonFormatter(logging.Formatter):
+    """A record as one JSON object: time, level, logger, message, then what `extra` holds."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line.update((key, value) for key, value in vars(record).items() if key not in _PLAIN)
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line, enc_hook=str).decode()
+
+
+class _DroppingHandler(QueueHandler):
+    """Puts records into a bounded queue and counts those that find it full."""
+
+    dropped = 0
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Never waits."""
+        try:
+            self.queue.put_nowait(record)
+        except queue.Full:
+            self.dropped += 1
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """Leave the record as it is: it is formatted in the writer's thread of this process."""
+        return record
+
+
+class LogWriter:
+    """Owns the root logger's output while the service runs."""
+
+    def __init__(self, level: str, stream: TextIO, max_lines: int = MAX_QUEUED_LINES) -> None:
+        """Route all loggers through the writer's thread.
+
+        Args:
+            level: debug, info, warning or error.
+        """
+        output = logging.StreamHandler(stream)
+        output.setFormatter(JsonFormatter())
+        self._handler = _DroppingHandler(queue.Queue(max_lines))
+        self._listener = QueueListener(self._handler.queue, output)
+        root = logging.getLogger()
+        root.handlers[:] = [self._handler]
+        root.setLevel(level.upper())
+        # Libraries' own chatter at debug would drown the decisions.
+        for name in ("asyncio", "grpc", "aiohttp"):
+            logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+
+    @property
+    def dropped(self) -> int:
+        """Lines lost because the writer could not keep up."""
+        return self._handler.dropped
+
+    def start(self) -> None:
+        """Start the writer's thread."""
+        self._listener.start()
+
+    def stop(self) -> None:
+        """Write what waits, then end the thread."""
+        self._listener.stop()
+        logging.getLogger().removeHandler(self._handler)
+
+
+class DecisionLog:
+    """Logs decisions: all at debug; at info refusals, at most DENIALS_PER_S of them per second."""
+
+    def __init__(self, now_ns: Callable[[], int]) -> None:
+        """Log to `sentinel.decision`."""
+        self._logger = logging.getLogger("sentinel.decision")
+        self._all = self._logger.isEnabledFor(logging.DEBUG)
+        self._some = self._logger.isEnabledFor(logging.INFO)
+        self._now_ns = now_ns
+        self._bucket = TokenBucket(DENIALS_PER_S, DENIALS_PER_S * 1000, now_ns())
+        self._left_out = 0
+
+    def decided(self, decision: Decision, elapsed_ns: int) -> None:
+        """Log one decision, or count it as left out."""
+        if self._all:
+            self._write(logging.DEBUG, decision, elapsed_ns)
+        elif self._some and not (decision.allowed and decision.check.problem is None):
+            if self._bucket.try_acquire(1, self._now_ns()):
+                self._write(logging.INFO, decision, elapsed_ns)
+            else:
+                self._left_out += 1
+
+    def _write(self, level: int, decision: Decision, elapsed_ns: int) -> None:
+        check = decision.check
+        fields: dict[str, Any] = {
+            "correlation_id": check.correlation_id,
+            "decision_id": check.decision_id,
+            "tenant": check.tenant.name,
+            "tier": check.tenant.plan.tier.value,
+            "upstream": check.upstream,
+            "stage": decision.stage.value,
+            "reason": decision.reason.value,
+            "limit": decision.limit,
+            "remaining": decision.remaining,
+            "duration_us": elapsed_ns // 1000,
+        }
+        if decision.shadow:
+            fields["shadow"] = [f"{denial.stage.value}:{denial.reason.value}" for denial in decision.shadow]
+        if decision.fallback is not None:
+            fields["fallback"] = decision.fallback.value
+        if check.problem is not None:
+            fields["problem"] = str(check.problem)
+        if self._left_out:
+            fields["left_out"], self._left_out = self._left_out, 0
+        self._logger.log(level, "allowed" if decision.allowed else "denied", extra=fields)

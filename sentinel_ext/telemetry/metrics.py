@@ -1,0 +1,164 @@
+"""Prometheus metrics. Every label has a fixed set of values: no tenant, path or key is ever a label."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from prometheus_client import Metric
+
+    from sentinel_ext.core.decision import Decision, StoreFault
+
+# From what a local decision takes (50 µs) to what a proxy's timeout cuts off.
+DECISION_BUCKETS = (
+    50e-6, 100e-6, 200e-6, 350e-6, 500e-6, 750e-6, 1e-3, 2e-3, 3.5e-3, 5e-3, 7.5e-3, 10e-3, 25e-3, 50e-3,
+    100e-3, 250e-3, 1.0,
+)  # fmt: skip
+STORE_BUCKETS = (
+    100e-6,
+    200e-6,
+    350e-6,
+    500e-6,
+    750e-6,
+    1e-3,
+    2e-3,
+    3.5e-3,
+    5e-3,
+    10e-3,
+    25e-3,
+    50e-3,
+    100e-3,
+    250e-3,
+)
+BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+_NS = 1e-9
+
+
+class Metrics:
+    """The registry and what feeds it. Children are bound once per label set, not per request."""
+
+    def __init__(self, version: str) -> None:
+        """Make the metrics in a registry of their own."""
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        Info("sentinel_build", "Version of Sentinel.", registry=self.registry).info({"version": version})
+        self._decisions = Counter(
+            "sentinel_decisions",
+            "Decisions by verdict (allow, deny), by the stage and reason that decided, and by tier.",
+            ["verdict", "stage", "reason", "tier"],
+            registry=self.registry,
+        )
+        self._shadow = Counter(
+            "sentinel_shadow_denials",
+            "Requests that a stage in shadow mode would have refused.",
+            ["stage", "reason", "tier"],
+            registry=self.registry,
+        )
+        self._duration = Histogram(
+            "sentinel_decision_duration_seconds",
+            "From the Check's arrival to its decision, the store's share included.",
+            ["verdict"],
+            buckets=DECISION_BUCKETS,
+            registry=self.registry,
+        )
+        self._problems = Counter(
+            "sentinel_identify_problems",
+            "Tenant names that were ignored because they are too long or not printable.",
+            ["source", "problem"],
+            registry=self.registry,
+        )
+        self._faults = Counter(
+            "sentinel_internal_errors", "Exceptions of Sentinel itself.", registry=self.registry
+        )
+        self._declare_store()
+        self._bound: dict[tuple[bool, str, str, str], Counter] = {}
+        self._allow_time = self._duration.labels("allow")
+        self._deny_time = self._duration.labels("deny")
+
+    def _declare_store(self) -> None:
+        self._fallbacks = Counter(
+            "sentinel_store_fallbacks",
+            "Decisions made by a plan's on_store_failure because the store did not answer in time.",
+            ["mode"],
+            registry=self.registry,
+        )
+        self._store_time = Histogram(
+            "sentinel_store_duration_seconds",
+            "One batched call to the store.",
+            buckets=STORE_BUCKETS,
+            registry=self.registry,
+        )
+        self._batch = Histogram(
+            "sentinel_store_batch_entries",
+            "Windows asked in one call to the store.",
+            buckets=BATCH_BUCKETS,
+            registry=self.registry,
+        )
+        self._store_errors = Counter(
+            "sentinel_store_errors",
+            "Calls to the store that failed, by fault.",
+            ["fault"],
+            registry=self.registry,
+        )
+
+    def decided(self, decision: Decision, elapsed_ns: int) -> None:
+        """Count a decision."""
+        check = decision.check
+        tier = check.tenant.plan.tier
+        key = (decision.allowed, decision.stage, decision.reason, tier)
+        counter = self._bound.get(key)
+        if counter is None:
+            verdict = "allow" if decision.allowed else "deny"
+            counter = self._bound[key] = self._decisions.labels(
+                verdict, decision.stage.value, decision.reason.value, tier.value
+            )
+        counter.inc()
+        (self._allow_time if decision.allowed else self._deny_time).observe(elapsed_ns * _NS)
+        for denial in decision.shadow:
+            self._shadow.labels(denial.stage.value, denial.reason.value, tier.value).inc()
+        if decision.fallback is not None:
+            self._fallbacks.labels(decision.fallback.value).inc()
+        if check.problem is not None:
+            self._problems.labels(check.problem.source.kind.value, check.problem.problem).inc()
+
+    def store_called(self, seconds: float, entries: int, fault: StoreFault | None) -> None:
+        """Count a call to the store."""
+        self._store_time.observe(seconds)
+        self._batch.observe(entries)
+        if fault is not None:
+            self._store_errors.labels(fault.value).inc()
+
+    def failed(self) -> None:
+        """Count an exception of our own."""
+        self._faults.inc()
+
+    def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """Publish a value that is read when scraped."""
+        Gauge(name, text, registry=self.registry).set_function(read)
+
+    def counter_of(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """Publish a running total that another object keeps."""
+        self.registry.register(_Total(name, text, read))
+
+
+class _Total(Collector):
+    """A counter whose value lives elsewhere."""
+
+    def __init__(self, name: str, text: str, read: Callable[[], float]) -> None:
+        self._name, self._text, self._read = name, text, read
+
+    def collect(self) -> Iterator[Metric]:
+        """Read it, as prometheus_client's Collector."""
+        yield CounterMetricFamily(self._name, self._text, value=self._read())
