@@ -33,5 +33,12 @@ lint: $(STAMP) ## ruff, mypy --strict, import-linter
 format: $(STAMP) ## format the code and fix what ruff can fix
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
 
+protos: $(STAMP) ## generate sentinel_ext/_pb from protos/ with grpcio-tools
+	@mkdir -p sentinel_ext/_pb
+	@$(BIN)/python -m grpc_tools.protoc -I protos --python_out=sentinel_ext/_pb --pyi_out=sentinel_ext/_pb $$(find protos -name '*.proto' | sort)
+
+schema: $(STAMP) ## write docs/policy.schema.json from the policy's models
+	@$(BIN)/sentinel-ext policy-schema > docs/policy.schema.json
+
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -53,6 +53,22 @@ class Pattern(msgspec.Struct, frozen=True):
         return True
 
 
+class PlanDefaults(msgspec.Struct, frozen=True):
+    """What a plan has where the policy file leaves it out; from the environment.
+
+    Attributes:
+        limit: admitted hits per window over all instances; 0 denies all, None is unlimited.
+        window_us: length of the limit window, microseconds.
+        burst: size of the local token bucket, tokens; 0 denies all.
+        refill_milli: bucket refill, thousandths of a token per second.
+    """
+
+    limit: int | None
+    window_us: int
+    burst: int
+    refill_milli: int
+
+
 class Policy(msgspec.Struct, frozen=True):
     """Everything a decision needs from the policy file, compiled.
 

@@ -66,15 +66,18 @@ class Ring:
         Returns:
             (granted, used, reset_us, retry_us, slot) as store/lua/window.lua replies them.
         """
-        self._advance(now_us)
-        used = sum(self._counts)
+        head, counts = self._at(now_us)
+        used = sum(counts)
         granted = count
         if hits:
             granted = min(count, max(0, (limit - used) // hits))
-            self._counts[0] += granted * hits
-            used += granted * hits
-        reset_us, retry_us = self._waits(limit - used, hits, now_us, wanting=granted < count)
-        return granted, used, reset_us, retry_us, self._head
+            if granted:
+                used += granted * hits
+                counts[0] += granted * hits
+                self._head, self._counts = head, counts
+        missing = hits - (limit - used) if granted < count else 0
+        reset_us, retry_us = self._waits(head, counts, missing, now_us)
+        return granted, used, reset_us, retry_us, head
 
     def refund(self, slot: int, hits: int) -> bool:
         """Give back to the sub-window that took them; say whether it still counts.
@@ -88,35 +91,31 @@ class Ring:
         self._counts[at] = max(0, self._counts[at] - hits)
         return True
 
-    def is_empty(self, now_us: int) -> bool:
-        """Say whether nothing counts any more."""
-        self._advance(now_us)
-        return not any(self._counts)
-
-    def _advance(self, now_us: int) -> None:
+    def _at(self, now_us: int) -> tuple[int, list[int]]:
+        """Return head and counts as of `now_us`; what is kept changes only when something is counted."""
         index = now_us // self.sub_us
         steps = index - self._head
         if steps > 0:
             keep = self._counts[: max(0, _RING - steps)]
-            self._counts = [0] * (_RING - len(keep)) + keep
-            self._head = index
-        elif steps < -_RING:
+            return index, [0] * (_RING - len(keep)) + keep
+        if steps < -_RING:
             # Set back by more than a window: a ring from the future must not lock the tenant out.
-            self._counts = [0] * _RING
-            self._head = index
+            return index, [0] * _RING
         # Set back by less: go on counting in the newest sub-window, which can only be stricter.
+        return self._head, list(self._counts)
 
-    def _waits(self, free: int, hits: int, now_us: int, *, wanting: bool) -> tuple[int, int]:
+    def _waits(self, head: int, counts: list[int], missing: int, now_us: int) -> tuple[int, int]:
+        """Return (reset_us, retry_us): when the oldest hit leaves, and when `missing` hits have."""
         reset_us = retry_us = 0
         for at in range(_RING - 1, -1, -1):
-            if self._counts[at]:
+            if counts[at]:
                 # Sub-window head - at stops counting when sub-window head - at + 11 begins.
-                leaves = (self._head - at + _RING) * self.sub_us - now_us
+                leaves = (head - at + _RING) * self.sub_us - now_us
                 reset_us = reset_us or leaves
-                if not wanting or free >= hits:
+                if missing <= 0:
                     break
-                free += self._counts[at]
+                missing -= counts[at]
                 retry_us = leaves
-        if wanting and free < hits:
+        if missing > 0:
             retry_us = self.sub_us * _RING  # costs more than the limit: never fits
         return reset_us, retry_us

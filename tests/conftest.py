@@ -1,0 +1,37 @@
+"""Fixtures every folder may use."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from support.redis_server import RedisServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder whose path leaves room for socket names (108 bytes in all)."""
+    with tempfile.TemporaryDirectory(prefix="snt-") as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def redis_server(short_folder: Path) -> Iterator[RedisServer]:
+    """A redis-server that a test may freeze, stop and start again."""
+    server = RedisServer(short_folder).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def shared_redis() -> Iterator[RedisServer]:
+    """A redis-server for tests that leave it running; each empties it or uses keys of its own."""
+    with tempfile.TemporaryDirectory(prefix="snt-") as name:
+        server = RedisServer(Path(name)).start()
+        yield server
+        server.stop()

@@ -1,0 +1,70 @@
+"""protos/ is the source of _pb, and what Check sends out is what protos/ says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from google.protobuf import json_format
+
+from sentinel_ext._pb.sentinel.v1 import decision_pb2
+from sentinel_ext.core.decision import Decision, Reason, ShadowDenial
+from sentinel_ext.core.identify import Check
+from sentinel_ext.core.model import FailureMode, Plan, Stage, Tier
+from sentinel_ext.core.tenant import Tenant
+from sentinel_ext.services.authorization import allowed_response, denied_response
+
+if TYPE_CHECKING:
+    from envoy.service.auth.v3 import external_auth_pb2
+
+ROOT = Path(__file__).parents[2]
+PLAN = Plan("gold", Tier.VITAL, 10, 60_000_000, 5, 1000, FailureMode.OPEN)
+
+
+def test_generated_code_is_current(tmp_path: Path) -> None:
+    protos = sorted(str(path) for path in (ROOT / "protos").rglob("*.proto"))
+    arguments = ["-I", str(ROOT / "protos"), f"--python_out={tmp_path}", f"--pyi_out={tmp_path}", *protos]
+    subprocess.run([sys.executable, "-m", "grpc_tools.protoc", *arguments], check=True)
+
+    made = {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*.py*")}
+    package = ROOT / "sentinel_ext" / "_pb"
+    kept = {
+        path.relative_to(package): path.read_text()
+        for path in package.rglob("*_pb2*.py*")
+        if "cache" not in str(path)
+    }
+
+    assert made == kept, "run `make protos`"
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_metadata_is_a_decision_metadata(*, allowed: bool) -> None:
+    check = Check(Tenant("acme", PLAN, 0), "orders", "c-1", "0" * 16, "")
+    decision = Decision(
+        check,
+        allowed,
+        Stage.WINDOW,
+        Reason.ALLOWED if allowed else Reason.RATE_LIMITED,
+        10,
+        shadow=(ShadowDenial(Stage.BUCKET, Reason.LOCAL_RATE_LIMITED),),
+        fallback=FailureMode.LOCAL,
+    )
+    response: external_auth_pb2.CheckResponse = (allowed_response if allowed else denied_response)(decision)
+
+    fields = json_format.MessageToDict(response.dynamic_metadata)
+    metadata = json_format.ParseDict(fields, decision_pb2.DecisionMetadata())  # refuses unknown fields
+
+    assert ("acme", "vital", "gold", "orders") == (
+        metadata.tenant,
+        metadata.tier,
+        metadata.plan,
+        metadata.upstream,
+    )
+    assert allowed == metadata.allowed
+    assert ["bucket:local_rate_limited"] == list(metadata.shadow)
+    assert {field.name for field in decision_pb2.DecisionMetadata.DESCRIPTOR.fields} - {"allowed"} <= set(
+        fields
+    )
