@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
+GRPCURL_VERSION := v1.9.4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format protos schema examples clean
+.PHONY: help demo test lint tools format protos schema examples clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -21,8 +22,18 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## start Redis, Sentinel, an upstream and Envoy, and show decisions (ARGS='--once --json')
 	@$(BIN)/sentinel-ext demo $(ARGS)
 
-test: lint ## lint, check the layers, run every test (ARGS='-k window' narrows)
+test: lint tools ## lint, check the layers, run every test (ARGS='-k window' narrows)
 	@$(BIN)/python -m pytest $(ARGS)
+
+tools: .tools/grpcurl ## install grpcurl into .tools where Go is at hand; tests use it then
+
+.tools/grpcurl:
+	@mkdir -p .tools
+	@if command -v go >/dev/null; then \
+	  echo "installing grpcurl $(GRPCURL_VERSION) into .tools (once)" >&2; \
+	  GOBIN=$(CURDIR)/.tools GOFLAGS=-trimpath go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION) 2>.tools/install.log \
+	    || { cat .tools/install.log >&2; exit 1; }; \
+	else echo "no Go: grpcurl is not installed, a reflection client stands in for it" >&2; fi
 
 lint: $(STAMP) ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .

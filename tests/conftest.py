@@ -20,6 +20,13 @@ def short_folder() -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.fixture(scope="module")
+def module_folder() -> Iterator[Path]:
+    """Like short_folder, for what the tests of a file share."""
+    with tempfile.TemporaryDirectory(prefix="snt-") as name:
+        yield Path(name)
+
+
 @pytest.fixture
 def redis_server(short_folder: Path) -> Iterator[RedisServer]:
     """A redis-server that a test may freeze, stop and start again."""

@@ -1,7 +1,1 @@
-"""The command line: one file per command."""
-
-from __future__ import annotations
-
-from sentinel_ext.cli.root import main
-
-__all__ = ["main"]
+"""The command line: one file per command, `root` puts them together."""

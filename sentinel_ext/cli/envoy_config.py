@@ -1,0 +1,88 @@
+"""`sentinel-ext envoy-config`: a complete Envoy bootstrap from the settings Sentinel runs with."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sentinel_ext.address import Address
+from sentinel_ext.errors import ConfigError, StartError
+
+
+class Format(StrEnum):
+    """How the file is written."""
+
+    YAML = "yaml"
+    JSON = "json"
+
+
+def command(  # noqa: PLR0913  one parameter per option
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to this file instead of stdout.")
+    ] = None,
+    form: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.YAML,
+    listen_address: Annotated[
+        str, typer.Option(help="The host Envoy listens on; the port is PORT.")
+    ] = "0.0.0.0",  # noqa: S104  a gateway is there to be reached
+    sentinel_address: Annotated[
+        str | None,
+        typer.Option(help="Where Envoy finds Sentinel, if not at GRPC_ADDRESS."),
+    ] = None,
+    envoy_admin_address: Annotated[str, typer.Option(help="Envoy's admin interface.")] = "127.0.0.1:9901",
+    check_timeout_ms: Annotated[
+        int, typer.Option(min=1, max=60_000, help="How long Envoy waits for a decision.")
+    ] = 200,
+    ca_file: Annotated[
+        str, typer.Option(help="Roots for an https DOWNSTREAM_URL, where Envoy runs.")
+    ] = "/etc/ssl/certs/ca-certificates.crt",
+) -> None:
+    """Print an Envoy bootstrap that asks this Sentinel.
+
+    It is made from the same variables and policy file that `serve` reads: PORT, DOWNSTREAM_URL, GRPC_ADDRESS,
+    FAIL_OPEN, REQUEST_TIMEOUT_MS, TENANT_HEADER, POLICY_FILE.
+
+    Example: `DOWNSTREAM_URL=http://backend:8080 sentinel-ext envoy-config -o envoy.yaml; envoy -c envoy.yaml`
+    """
+    from sentinel_ext.envoy_config import options_from, render  # noqa: PLC0415  other commands do not pay for it
+    from sentinel_ext.policy.loader import load_policy  # noqa: PLC0415  likewise
+    from sentinel_ext.settings import Settings  # noqa: PLC0415  likewise
+
+    settings = Settings.load()
+    policy = load_policy(settings.policy_file, settings.plan_defaults, settings.tenant_header)
+    options = options_from(
+        settings,
+        policy,
+        listen_host=listen_address.strip("[]"),
+        sentinel=None if sentinel_address is None else _address("--sentinel-address", sentinel_address),
+        admin_address=_address("--envoy-admin-address", envoy_admin_address),
+        check_timeout_ms=check_timeout_ms,
+        ca_file=ca_file,
+    )
+    text = render(options, form.value)
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        _write(output, text)
+
+
+def _address(option: str, text: str) -> Address:
+    try:
+        return Address.parse(text)
+    except ValueError as error:
+        raise ConfigError([f"{option}: got {text!r}, {error}"]) from error
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace `path` in one step: an Envoy that starts meanwhile reads the old file or the new one, whole."""
+    try:
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            file.write(text)
+        os.chmod(file.name, 0o644)  # noqa: PTH101  Envoy often runs as another user; nothing secret is in it
+        Path(file.name).replace(path)
+    except OSError as error:
+        raise StartError(f"--output: cannot write {path}: {error.strerror}") from error

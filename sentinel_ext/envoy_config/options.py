@@ -1,0 +1,82 @@
+"""What a rendered Envoy bootstrap depends on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from sentinel_ext.address import Address
+from sentinel_ext.core.policy import SourceKind
+
+if TYPE_CHECKING:
+    from sentinel_ext.core.policy import Policy
+    from sentinel_ext.settings import Settings
+
+# Envoy's own default. A Python collector's pause or a burst must not look like an outage, which FAIL_OPEN
+# would turn into a bypass; a frozen Sentinel is noticed by the health check instead.
+CHECK_TIMEOUT_MS = 200
+# Where Debian, Ubuntu, Alpine and Envoy's own images keep the system's roots.
+CA_FILE = "/etc/ssl/certs/ca-certificates.crt"
+
+# Beside what identifies tenants: ids and trace context, and what tells a gRPC call.
+_ALWAYS_SENT = ("x-correlation-id", "traceparent", "x-request-id", "content-type")
+
+
+class BootstrapOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything `render` needs.
+
+    Attributes:
+        listen_host: where Envoy's listener binds; 0.0.0.0 because a gateway is there to be reached.
+        port: Envoy's listener.
+        downstream_url: what Envoy forwards to, with an optional base path.
+        sentinel: where Envoy finds Sentinel.
+        headers_sent: request headers that Envoy shows Sentinel. No others: cookies and authorization stay.
+        fail_open: let requests pass while Sentinel cannot be reached.
+        envoy_admin: Envoy's admin interface.
+        upstream: what the requests go to, as policy, metrics and breaker name it.
+        ca_file: roots that an https upstream's certificate is checked against, where Envoy runs.
+    """
+
+    port: int
+    downstream_url: str
+    sentinel: Address
+    headers_sent: tuple[str, ...]
+    fail_open: bool
+    request_timeout_ms: int
+    check_timeout_ms: int = CHECK_TIMEOUT_MS
+    listen_host: str = "0.0.0.0"  # noqa: S104  see above
+    envoy_admin: Address = Address(host="127.0.0.1", port=9901)
+    upstream: str = "default"
+    ca_file: str = CA_FILE
+
+
+def options_from(  # noqa: PLR0913  what the settings do not say, by name
+    settings: Settings,
+    policy: Policy,
+    *,
+    listen_host: str = "0.0.0.0",  # noqa: S104  a gateway is there to be reached
+    sentinel: Address | None = None,
+    admin_address: Address | None = None,
+    check_timeout_ms: int = CHECK_TIMEOUT_MS,
+    ca_file: str = CA_FILE,
+) -> BootstrapOptions:
+    """Take the options from the settings that Sentinel itself runs with.
+
+    Args:
+        sentinel: where Envoy finds Sentinel, if not at GRPC_ADDRESS (another container, a service name).
+        admin_address: Envoy's admin interface.
+    """
+    tenant_headers = [source.name for source in policy.sources if source.kind is SourceKind.HEADER]
+    return BootstrapOptions(
+        port=settings.port,
+        downstream_url=settings.downstream_url,
+        sentinel=sentinel or settings.grpc_address,
+        headers_sent=tuple(dict.fromkeys((*tenant_headers, *_ALWAYS_SENT))),
+        fail_open=settings.fail_open,
+        request_timeout_ms=settings.request_timeout_ms,
+        check_timeout_ms=check_timeout_ms,
+        listen_host=listen_host,
+        ca_file=ca_file,
+        envoy_admin=admin_address or Address(host="127.0.0.1", port=9901),
+    )

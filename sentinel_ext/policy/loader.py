@@ -1,0 +1,104 @@
+"""The policy file → core.policy.Policy, or every problem in it at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from sentinel_ext.errors import PolicyError
+from sentinel_ext.policy.compiler import compile_policy
+from sentinel_ext.policy.document import MAX_FILE_BYTES, DocumentError, Node, Position, Problem, parse
+from sentinel_ext.policy.explanation import existing, explain, without
+from sentinel_ext.policy.schema import PolicyFile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sentinel_ext.core.policy import PlanDefaults, Policy
+
+# What a person reads in one go; a generated file with a systematic mistake could have 100 000.
+MAX_PROBLEMS = 100
+
+
+def load_policy(path: Path | None, defaults: PlanDefaults, tenant_header: str) -> Policy:
+    """Read, check and compile the policy file.
+
+    Args:
+        path: the file; None is the policy of the environment alone: one plan for all. A file that is empty
+            or only has comments is the same.
+        defaults: what plans have where the file leaves it out.
+        tenant_header: header with the tenant's name, unless the file has `identify`; lower case.
+
+    Raises:
+        PolicyError: every problem as `FILE:LINE:COLUMN: path.to.value: message`, in the file's order.
+    """
+    if path is None:
+        return compile_policy(PolicyFile(), defaults, tenant_header)[0]
+    return parse_policy(_read(path), str(path), defaults, tenant_header)
+
+
+def parse_policy(text: str, file: str, defaults: PlanDefaults, tenant_header: str) -> Policy:
+    """Check and compile the text of a policy file; `file` is its name in messages.
+
+    Raises:
+        PolicyError: as load_policy.
+    """
+    try:
+        document = parse(text)
+    except DocumentError as error:
+        raise PolicyError([error.problem.line(file)]) from None
+    problems = list(document.problems)
+    policy = _checked(document.root, defaults, tenant_header, problems)
+    if policy is None or problems:
+        raise PolicyError(_lines(problems, file))
+    return policy
+
+
+def _checked(
+    root: Node, defaults: PlanDefaults, tenant_header: str, problems: list[Problem]
+) -> Policy | None:
+    plain = {} if root.value is None else root.plain()
+    try:
+        file = PolicyFile.model_validate(plain)
+    except ValidationError as error:
+        errors = error.errors()
+        problems += [explain(found, root) for found in errors]
+        rest = without(plain, errors) if isinstance(plain, dict) else None
+        try:
+            # A second look, without what is wrong: names of plans are checked across the whole file.
+            file = PolicyFile.model_validate(rest)
+        except ValidationError:
+            return None
+    policy, findings = compile_policy(file, defaults, tenant_header)
+    for full_path, message in findings:
+        path = existing(full_path, root)
+        problems.append(Problem(root.locate(path), path, message))
+    return policy
+
+
+def _lines(problems: list[Problem], file: str) -> list[str]:
+    ordered = sorted(problems, key=lambda problem: problem.position or Position(0, 0))
+    lines = list(dict.fromkeys(problem.line(file) for problem in ordered))
+    if len(lines) > MAX_PROBLEMS:
+        lines[MAX_PROBLEMS:] = [f"{file}: and {len(lines) - MAX_PROBLEMS} more problems"]
+    return lines
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            # One byte more than allowed tells a file that is too large, however large it is.
+            content = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise PolicyError([f"{path}: cannot be read: {error.strerror}"]) from None
+    if len(content) > MAX_FILE_BYTES:
+        raise PolicyError([f"{path}: is larger than {MAX_FILE_BYTES >> 20} MiB"])
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        position = Position(before.count(b"\n") + 1, error.start - before.rfind(b"\n"))
+        raise PolicyError(
+            [f"{path}:{position}: is not UTF-8 text (byte 0x{content[error.start]:02x})"]
+        ) from None

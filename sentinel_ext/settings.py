@@ -1,0 +1,233 @@
+"""Environment → frozen Settings. Nothing else in the package reads the environment.
+
+Every problem is found in one run, each told in one line: the variable, what was given, what is allowed.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from dotenv.parser import parse_stream
+from pydantic import PrivateAttr, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from sentinel_ext.address import Address
+from sentinel_ext.core.policy import PlanDefaults
+from sentinel_ext.errors import SettingsError
+from sentinel_ext.redis_url import RedisUrl, SecretUrl
+from sentinel_ext.settings_types import (
+    MILLI,
+    FilePath,
+    HeaderName,
+    HttpUrl,
+    Kind,
+    ListenAddress,
+    Number,
+    OneOf,
+    Switch,
+    Whole,
+)
+from sentinel_ext.wording import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+# A .env file holds two dozen lines; this stops an accidental /dev/zero or a dump.
+MAX_ENV_FILE_BYTES = 1 << 20
+
+_HOUR_MS = 3_600_000
+_MONTH_MS = 31 * 24 * _HOUR_MS
+
+
+class Settings(BaseSettings):
+    """Everything the environment says, checked and frozen. `load` reads it; the constructor reads nothing.
+
+    The field `window_ms` is the variable `WINDOW_MS`, and so on. Times are milliseconds.
+
+    Attributes:
+        base_rate_limit: admitted hits per window and tenant over all instances; None is unlimited.
+        refill_rate: tokens per second.
+        slo_latency_threshold: milliseconds.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True, case_sensitive=True
+    )
+
+    # Envoy's side: rendered into its configuration.
+    port: Annotated[int, Whole(1, 65535)] = 3000
+    downstream_url: Annotated[str, HttpUrl()] = "http://localhost:8080"
+    # 0 would mean "no timeout" to Envoy: an upstream that hangs would hold connections for ever.
+    request_timeout_ms: Annotated[int, Whole(1, 24 * _HOUR_MS, "milliseconds")] = 30_000
+    fail_open: Annotated[bool, Switch()] = True
+
+    # Our own servers. 127.0.0.1: neither asks who calls, so the network must be chosen on purpose.
+    grpc_address: Annotated[Address, ListenAddress()] = Address(host="127.0.0.1", port=50051)
+    admin_address: Annotated[Address, ListenAddress()] = Address(host="127.0.0.1", port=9464)
+
+    # Who calls, and what a plan gives unless the policy file says otherwise.
+    policy_file: Annotated[Path | None, FilePath()] = None
+    tenant_header: Annotated[str, HeaderName()] = "x-tenant-id"
+    burst_capacity: Annotated[int, Whole(0, 1_000_000)] = 20
+    refill_rate: Annotated[float, Number(0, 1_000_000, "tokens per second")] = 10.0
+    # Below 100 ms a sub-window is shorter than a slow trip to Redis; the policy file has the same bounds.
+    window_ms: Annotated[int, Whole(100, _MONTH_MS, "milliseconds, up to 31 days")] = 60_000
+    # Redis keeps a sub-window's count in 32 bits.
+    base_rate_limit: Annotated[int | None, Whole(0, 1_000_000_000, unlimited=True)] = 100
+
+    # The shared store. A deadline above Envoy's patience (200 ms by default) would never be met.
+    redis_url: Annotated[SecretUrl, RedisUrl()] = SecretUrl(
+        "redis://localhost:6379", "redis://localhost:6379/0"
+    )
+    store_timeout_ms: Annotated[int, Whole(1, 10_000, "milliseconds")] = 5
+
+    # Circuit breaker. One failure in a million requests is no reason, a million in a row is too late.
+    breaker_failure_threshold: Annotated[float, Number(0, 1, "share of failed requests", above=True)] = 0.5
+    breaker_consecutive_failures: Annotated[int, Whole(1, 1_000_000)] = 10
+    breaker_cooldown_ms: Annotated[int, Whole(100, _HOUR_MS, "milliseconds")] = 30_000
+    breaker_half_open_max_requests: Annotated[int, Whole(1, 10_000)] = 5
+
+    # What is seen of it.
+    log_level: Annotated[str, OneOf("debug", "info", "warning", "error")] = "info"
+    slo_latency_threshold: Annotated[int, Whole(1, _HOUR_MS, "milliseconds")] = 200
+    enable_tracing: Annotated[bool, Switch()] = False
+    otlp_endpoint: Annotated[str | None, HttpUrl(optional=True)] = None
+
+    _warnings: tuple[str, ...] = PrivateAttr(default=())
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None, env_file: Path | None = Path(".env")) -> Settings:
+        """Read the environment and, for what is not set there, a `.env` file.
+
+        Names are upper case. A variable that is empty or blank counts as not set.
+
+        Args:
+            environ: the environment; None is the process's own.
+            env_file: a file of `NAME=value` lines; it need not exist. None reads no file.
+
+        Raises:
+            SettingsError: with all problems at once.
+        """
+        own = os.environ if environ is None else environ  # noqa: TID251 - this is the one place that reads it
+        problems: list[str] = []
+        from_file: Mapping[str, str | None] = {}
+        try:
+            from_file = cls._read_env_file(env_file) if env_file is not None else {}
+        except SettingsError as error:
+            problems += error.problems
+        given = {**_set_values(cls, from_file), **_set_values(cls, own)}
+        try:
+            settings = cls(**given)
+        except ValidationError as error:
+            # Told outside of this block: the pydantic error holds what was given, secrets too.
+            problems += [_problem(cls, str(found["loc"][0]), found, given) for found in error.errors()]
+        if problems:
+            raise SettingsError(problems)
+        settings._warnings = (*_misspelt(cls, env_file, from_file), *_doubtful(settings))
+        return settings
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is allowed but looks like a mistake, one line each, for the log at start."""
+        return self._warnings
+
+    @property
+    def plan_defaults(self) -> PlanDefaults:
+        """What a plan has where the policy file leaves it out."""
+        return PlanDefaults(
+            limit=self.base_rate_limit,
+            window_us=self.window_ms * 1000,
+            burst=self.burst_capacity,
+            refill_milli=round(self.refill_rate * MILLI),
+        )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic-settings'
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take values from the constructor alone: what a test builds must not depend on its environment."""
+        return (init_settings,)
+
+    @field_validator("admin_address")
+    @classmethod
+    def _is_not_the_grpc_address(cls, address: Address, info: ValidationInfo) -> Address:
+        if address == info.data.get("grpc_address"):
+            raise ValueError("GRPC_ADDRESS is the same, and two servers cannot share it")
+        return address
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _is_there_for_tracing(cls, endpoint: str | None, info: ValidationInfo) -> str | None:
+        if endpoint is None and info.data.get("enable_tracing"):
+            raise ValueError("ENABLE_TRACING is true, so it is needed")
+        return endpoint
+
+    @classmethod
+    def _read_env_file(cls, path: Path) -> Mapping[str, str | None]:
+        """Return the variables of a `.env` file; `${NAME}` in it is resolved as python-dotenv does."""
+        try:
+            with path.open("rb") as file:
+                content = file.read(MAX_ENV_FILE_BYTES + 1)
+            text = content.decode("utf-8-sig")
+        except FileNotFoundError:
+            return {}
+        except UnicodeDecodeError:
+            raise SettingsError([f"{path}: is not UTF-8 text"]) from None
+        except OSError as error:
+            raise SettingsError([f"{path}: cannot be read: {error.strerror}"]) from None
+        if len(content) > MAX_ENV_FILE_BYTES:
+            raise SettingsError([f"{path}: is larger than {MAX_ENV_FILE_BYTES >> 20} MiB"])
+        # python-dotenv only logs a line that it cannot read and goes on with the rest.
+        wrong = [line.original.line for line in parse_stream(io.StringIO(text)) if line.error]
+        if wrong:
+            raise SettingsError(
+                [f"{path}:{line}: is not NAME=value, NAME='value' or a # comment" for line in wrong]
+            )
+        return DotEnvSettingsSource(
+            cls, env_file=path, env_file_encoding="utf-8-sig", case_sensitive=True
+        ).env_vars
+
+
+def _set_values(cls: type[Settings], source: Mapping[str, str | None]) -> dict[str, Any]:
+    values = ((field, source.get(field.upper())) for field in cls.model_fields)
+    return {field: value.strip() for field, value in values if value is not None and value.strip()}
+
+
+def _problem(cls: type[Settings], field: str, error: Mapping[str, Any], given: Mapping[str, object]) -> str:
+    """Tell one pydantic error as `NAME: got "x", allowed: y (why)`."""
+    kind = next(kind for kind in cls.model_fields[field].metadata if isinstance(kind, Kind))
+    got = kind.shown(given[field]) if field in given else "nothing"
+    why = str(error.get("ctx", {}).get("error", ""))
+    return f"{field.upper()}: got {got}, allowed: {kind.allowed}" + (f" ({why})" if why else "")
+
+
+def _misspelt(cls: type[Settings], path: Path | None, names: Iterable[str]) -> list[str]:
+    known = [field.upper() for field in cls.model_fields]
+    guesses = ((name, did_you_mean(name, known)) for name in names if name not in known)
+    return [
+        f"{path}: {name} is not a variable of Sentinel and is ignored; {guess}"
+        for name, guess in guesses
+        if guess
+    ]
+
+
+def _doubtful(settings: Settings) -> list[str]:
+    found = []
+    if settings.refill_rate == 0 and settings.burst_capacity:
+        found.append(
+            f"REFILL_RATE is 0: a tenant gets {settings.burst_capacity} requests (BURST_CAPACITY) and no more"
+        )
+    return found

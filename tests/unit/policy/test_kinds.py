@@ -1,0 +1,113 @@
+"""Single values of the policy file."""
+
+from __future__ import annotations
+
+import pytest
+
+from sentinel_ext.policy.kinds import Count, Exactly, Header, Name, OneOf, Refill, Window
+
+
+@pytest.mark.parametrize("value", [0, 1, 10, "unlimited"])
+def test_a_count_is_what_was_written(value):
+    assert value == Count(10).parse(value)
+
+
+@pytest.mark.parametrize("value", [-1, 11, 1.0, True, "5", "Unlimited", None, [], {}])
+def test_a_count_refuses(value):
+    with pytest.raises(ValueError, match="must be"):
+        Count(10).parse(value)
+
+
+@pytest.mark.parametrize(
+    ("written", "window_us"),
+    [
+        ("100ms", 100_000),
+        ("250ms", 250_000),
+        ("60s", 60_000_000),
+        ("5m", 300_000_000),
+        ("1h", 3_600_000_000),
+        ("1d", 86_400_000_000),
+        ("31d", 2_678_400_000_000),
+    ],
+)
+def test_a_window_is_microseconds(written, window_us):
+    assert window_us == Window().parse(written)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["99ms", "0s", "0", 0, 60, 60.0, "60", "1.5s", "-1s", "32d", "1w", "60 s", "٦s", "1:30", "9" * 400 + "s",
+     None, True, []],
+)  # fmt: skip
+def test_a_window_refuses(value):
+    with pytest.raises(ValueError, match="must be a duration from 100ms to 31d with its unit"):
+        Window().parse(value)
+
+
+@pytest.mark.parametrize(
+    ("written", "refill_milli"),
+    [
+        ("100/s", 100_000),
+        ("0.001/s", 1),
+        ("6/m", 100),
+        ("5/m", 83),
+        ("1000/h", 277),
+        ("1800/h", 500),
+        (10, 10_000),
+        (0.1, 100),
+        (0, 0),
+        (1_000_000, 1_000_000_000),
+        ("0/h", 0),
+    ],
+)
+def test_a_refill_is_thousandths_per_second_rounded_down(written, refill_milli):
+    assert refill_milli == Refill().parse(written)
+
+
+@pytest.mark.parametrize("value", ["1/m", "1/h", 0.0005, "0.0015/s"])
+def test_a_refill_that_would_become_another_is_refused(value):
+    with pytest.raises(ValueError, match=r"must be whole thousandths .* would do"):
+        Refill().parse(value)
+
+
+@pytest.mark.parametrize(
+    "value", [-1, 1_000_001, "100", "100/d", "/s", "-1/s", "1e3/s", True, None, "1000001/s", []]
+)
+def test_a_refill_refuses(value):
+    with pytest.raises(ValueError, match="must be"):
+        Refill().parse(value)
+
+
+def test_a_word_is_one_of_a_few():
+    assert "gold" == OneOf("gold", "silver").parse("gold")
+    with pytest.raises(ValueError, match=r'must be gold or silver \(got "glod"\); did you mean "gold"\?'):
+        OneOf("gold", "silver").parse("glod")
+
+
+@pytest.mark.parametrize("value", ["a", "ä" * 128, "x" * 256, "trial-*", "a b", "名"])
+def test_a_name_that_a_caller_can_bear(value):
+    assert value == Name("a name").parse(value)
+
+
+@pytest.mark.parametrize(
+    "value", ["", "ä" * 129, "x" * 257, "a\n", "\x7f", " a", "a ", "\u200b", "\ud800", 5, None, True]
+)
+def test_a_name_that_no_caller_can_bear(value):
+    with pytest.raises(ValueError, match="must"):
+        Name("a name").parse(value)
+
+
+def test_a_header_is_lower_case():
+    assert "x-tenant-id" == Header().parse("X-Tenant-ID")
+
+
+@pytest.mark.parametrize("value", ["", ":path", "x tenant", "x:y", "ä", "x" * 129, 5, None])
+def test_a_header_refuses(value):
+    with pytest.raises(ValueError, match="must be a header name"):
+        Header().parse(value)
+
+
+@pytest.mark.parametrize(("wanted", "value"), [(1, True), (1, 1.0), (1, "1"), (True, 1), (True, "true")])
+def test_exactly_means_the_type_too(wanted, value):
+    with pytest.raises(ValueError, match="must be"):
+        Exactly(wanted).parse(value)

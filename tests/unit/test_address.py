@@ -1,0 +1,60 @@
+"""Addresses in the forms an operator writes."""
+
+from __future__ import annotations
+
+import pytest
+
+from sentinel_ext.address import MAX_SOCKET_PATH_BYTES, Address
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "written"),
+    [
+        ("127.0.0.1:50051", Address("127.0.0.1", 50051), "127.0.0.1:50051"),
+        ("localhost:1", Address("localhost", 1), "localhost:1"),
+        ("0.0.0.0:65535", Address("0.0.0.0", 65535), "0.0.0.0:65535"),
+        ("[::1]:80", Address("::1", 80), "[::1]:80"),
+        ("unix:///run/s.sock", Address(path="/run/s.sock"), "unix:///run/s.sock"),
+        ("unix:/run/s.sock", Address(path="/run/s.sock"), "unix:///run/s.sock"),
+    ],
+)
+def test_an_address_reads_back_as_it_is_written(text, address, written):
+    parsed = Address.parse(text)
+
+    assert address == parsed
+    assert written == str(parsed)
+    assert Address.parse(str(parsed)) == parsed
+    assert text.startswith("unix") == parsed.is_unix
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "allowed: host:port"),
+        ("50051", "allowed: host:port"),
+        (":50051", "allowed: host:port"),
+        ("localhost", "allowed: host:port"),
+        ("localhost:", "allowed: host:port"),
+        ("localhost:http", "allowed: host:port"),
+        ("localhost:-1", "allowed: host:port"),
+        ("localhost:\u0665", "allowed: host:port"),
+        ("localhost:0", "port 0 is not between"),
+        ("localhost:65536", "port 65536 is not between"),
+        ("::1:50051", "put an IPv6 address in brackets"),
+        ("unix://run/s.sock", "absolute path"),
+        ("unix:run/s.sock", "absolute path"),
+        ("unix:///run/", "absolute path"),
+        ("unix:", "absolute path"),
+    ],
+)
+def test_anything_else_says_what_is_allowed(text, message):
+    with pytest.raises(ValueError, match=message):
+        Address.parse(text)
+
+
+def test_a_socket_path_fits_its_kernel_structure():
+    longest = "/" + "s" * (MAX_SOCKET_PATH_BYTES - 1)
+
+    assert longest == Address.parse(f"unix://{longest}").path
+    with pytest.raises(ValueError, match="longer than 107 bytes"):
+        Address.parse(f"unix://{longest}s")
