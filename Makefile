@@ -51,5 +51,8 @@ protos: $(STAMP) ## generate sentinel_ext/_pb from protos/ with grpcio-tools
 schema: $(STAMP) ## write docs/policy.schema.json from the policy's models
 	@$(BIN)/sentinel-ext policy-schema > docs/policy.schema.json
 
+examples: $(STAMP) ## render the examples in envoy/
+	@SENTINEL_EXT=$(CURDIR)/$(BIN)/sentinel-ext envoy/render.sh
+
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -16,7 +16,7 @@ from sentinel_ext.core.decision import StoreFault
 from sentinel_ext.store.base import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
 # Connecting includes TLS, AUTH and SELECT; a Redis that needs longer is not one to wait for.
 CONNECT_TIMEOUT_S = 1.0
@@ -25,6 +25,8 @@ CONNECT_TIMEOUT_S = 1.0
 STALL_S = 0.25
 BACKOFF_FIRST_S = 0.05
 BACKOFF_MAX_S = 1.0
+# An idle connection is tried this often: a store that went away is known before the next request needs it.
+PING_S = 1.0
 
 
 class Script:
@@ -71,12 +73,32 @@ class Link:
         """
         if not self.is_up:
             raise StoreError(StoreFault.UNREACHABLE, "not connected to Redis")
+        return await self._guarded(self._run(script, keys, args))
+
+    async def close(self) -> None:
+        """Stop keeping up and disconnect."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        self.is_up = False
+        await self._connection.disconnect(nowait=True)
+
+    async def _run(self, script: Script, keys: Sequence[bytes], args: tuple[bytes | str | int, ...]) -> Any:  # noqa: ANN401  as Redis replies
+        try:
+            return await self._roundtrip(b"EVALSHA", script.digest, len(keys), *keys, *args)
+        except NoScriptError:
+            return await self._roundtrip(b"EVAL", script.text, len(keys), *keys, *args)
+
+    async def _guarded(self, exchange: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401  as Redis replies
+        """Run one exchange within STALL_S; a connection in doubt is given up.
+
+        Raises:
+            StoreError: the one place that makes it from redis-py's exceptions.
+        """
         try:
             async with asyncio.timeout(STALL_S):
-                try:
-                    return await self._roundtrip(b"EVALSHA", script.digest, len(keys), *keys, *args)
-                except NoScriptError:
-                    return await self._roundtrip(b"EVAL", script.text, len(keys), *keys, *args)
+                return await exchange
         except (TimeoutError, RedisTimeoutError) as error:
             await self._give_up(f"no reply within {STALL_S * 1000:.0f} ms")
             raise StoreError(StoreFault.TIMEOUT, "Redis did not reply in time") from error
@@ -92,15 +114,6 @@ class Link:
             await self._give_up("cancelled in the middle of a call")
             raise
 
-    async def close(self) -> None:
-        """Stop keeping up and disconnect."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-        self.is_up = False
-        await self._connection.disconnect(nowait=True)
-
     async def _roundtrip(self, *command: bytes | str | int) -> Any:  # noqa: ANN401  as Redis replies
         await self._connection.send_packed_command(
             self._connection.pack_command(*command), check_health=False
@@ -114,10 +127,22 @@ class Link:
         await self._connection.disconnect(nowait=True)
         self._down.set()
 
+    async def _until_down(self) -> None:
+        """Return when the connection was given up; try it while nobody uses it."""
+        while not self._down.is_set():
+            try:
+                async with asyncio.timeout(PING_S):
+                    await self._down.wait()
+            except TimeoutError:
+                if not self.lock.locked():
+                    async with self.lock:
+                        with contextlib.suppress(StoreError):
+                            await self._guarded(self._roundtrip(b"TIME"))
+
     async def _keep_up(self) -> None:
         backoff = BACKOFF_FIRST_S
         while True:
-            await self._down.wait()
+            await self._until_down()
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
                     await self._connection.connect()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped

@@ -7,14 +7,13 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-import pytest_asyncio
 from support.fleet import Fleet, statuses
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.e2e
 
 POLICY = """
 plans:
@@ -28,7 +27,7 @@ tenants: {acme: gold, "trial-*": tiny, blocked: none, trusted: free}
 """
 
 
-@pytest_asyncio.fixture(loop_scope="module", scope="module", params=["tcp", "unix"])
+@pytest.fixture(scope="module", params=["tcp", "unix"])
 async def fleet(request: pytest.FixtureRequest, module_folder: Path) -> AsyncIterator[Fleet]:
     (module_folder / "policy.yaml").write_text(POLICY)
     environment = {

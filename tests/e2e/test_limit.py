@@ -7,7 +7,6 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-import pytest_asyncio
 from support.fleet import Fleet, statuses
 
 from sentinel_ext.core.window import SUBWINDOWS
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
     from support.redis_server import RedisServer
 
-pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.e2e
 
 LIMIT = 100
 STORE_CALLS = "sentinel_store_duration_seconds_count"
@@ -33,7 +32,7 @@ tenants: {{"short-*": short, "bucket-*": bucket, "both-*": both}}
 """
 
 
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
+@pytest.fixture(scope="module")
 async def fleet(shared_redis: RedisServer, module_folder: Path) -> AsyncIterator[Fleet]:
     (module_folder / "policy.yaml").write_text(POLICY)
     environment = {

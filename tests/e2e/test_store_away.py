@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.e2e
 
-DEADLINE_S = 0.040
+DEADLINE_S = 0.005
 LIMIT = 40
 POLICY = f"""
 plans:
@@ -39,6 +40,25 @@ async def fleet(redis_server: RedisServer, short_folder: Path) -> AsyncIterator[
     }
     async with Fleet(short_folder, environment, config_arguments=("--check-timeout-ms", "5000")) as fleet:
         yield fleet
+
+
+class Pauses:
+    """Time in which the machine did not let this process run: on a shared one nobody's promise holds then."""
+
+    def __init__(self) -> None:
+        self.total = 0.0
+        self._task = asyncio.create_task(self._watch())
+
+    def stop(self) -> None:
+        self._task.cancel()
+
+    async def _watch(self) -> None:
+        while True:
+            due = time.monotonic() + 0.001
+            await asyncio.sleep(0.001)
+            late = time.monotonic() - due
+            if late > 0.005:  # noise of timers is no pause
+                self.total += late
 
 
 async def ask(fleet: Fleet, tenant: str) -> Reply:
@@ -88,13 +108,18 @@ async def test_a_frozen_redis_makes_nobody_wait_longer_than_the_deadline(
         await fleet.send(5, tenant, 1)  # connections are up, and how long a request takes by itself
 
     redis_server.freeze()
+    pauses = Pauses()
     replies: dict[str, list[Reply]] = {"vera": [], "carl": [], "lola": []}
     for _ in range(60):
         for tenant, kept in replies.items():
-            kept.append(await ask(fleet, tenant))
+            begun = pauses.total
+            reply = await ask(fleet, tenant)
+            reply.seconds -= pauses.total - begun
+            kept.append(reply)
             await asyncio.sleep(0.005)
 
     slowest = max(reply.seconds for kept in replies.values() for reply in kept)
+    pauses.stop()
     assert slowest <= DEADLINE_S + 0.020
     assert {200: 60} == statuses(replies["vera"])
     assert {503: 60} == statuses(replies["carl"])

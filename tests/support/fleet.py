@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 import aiohttp
 from aiohttp import web
 from support.envoy import EnvoyProcess, free_port
+from yarl import URL
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -147,6 +148,7 @@ class Fleet:
     envoys: list[EnvoyProcess] = field(default_factory=list)
     ports: list[int] = field(default_factory=list)
     config_arguments: tuple[str, ...] = ()
+    base: str = ""
 
     async def __aenter__(self) -> Self:
         self.upstream = await Upstream().__aenter__()
@@ -165,7 +167,7 @@ class Fleet:
             environment = {
                 **self.environment,
                 "PORT": str(port),
-                "DOWNSTREAM_URL": f"http://127.0.0.1:{self.upstream.port}",
+                "DOWNSTREAM_URL": f"http://127.0.0.1:{self.upstream.port}{self.base}",
             }
             self.ports.append(port)
             self.sentinels.append(Sentinel(self.folder, environment))
@@ -201,7 +203,7 @@ class Fleet:
     ) -> Reply:
         started = time.perf_counter()
         url = f"http://127.0.0.1:{self.ports[instance]}{path}"
-        async with self.session.get(url, headers=headers or {}) as response:
+        async with self.session.get(URL(url, encoded=True), headers=headers or {}) as response:
             body = await response.text()
             seconds = time.perf_counter() - started
             return Reply(response.status, {k.lower(): v for k, v in response.headers.items()}, body, seconds)
