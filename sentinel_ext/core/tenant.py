@@ -20,7 +20,10 @@ MAX_TENANTS = 32_768
 class Tenant:
     """One tenant on this instance: its plan, its bucket, and what the store last said."""
 
-    __slots__ = ("_last_reply", "_last_reply_us", "_ring", "bucket", "key", "name", "plan", "sub_us")
+    __slots__ = (
+        "_last_reply", "_last_reply_us", "_ring", "_seed", "_seed_slot", "_seeded_from",
+        "bucket", "key", "name", "plan", "sub_us",
+    )  # fmt: skip
 
     def __init__(self, name: str, plan: Plan, now_ns: int) -> None:
         """Make the state of `name` under `plan`; the bucket starts full."""
@@ -30,14 +33,15 @@ class Tenant:
         self.key = _window_key(name, plan.window_us)
         self.bucket = None if plan.burst is None else TokenBucket(plan.burst, plan.refill_milli, now_ns)
         self._ring: Ring | None = None
+        self._seed = self._seed_slot = 0
         self._last_reply: WindowReply | None = None
+        self._seeded_from: WindowReply | None = None
         self._last_reply_us = 0
 
     def remember(self, reply: WindowReply, now_ns: int) -> None:
         """Keep the store's last word: a local window starts from it."""
         self._last_reply = reply
         self._last_reply_us = now_ns // 1000
-        self._ring = None
 
     def acquire_locally(self, hits: int, instances: int, now_ns: int) -> tuple[WindowReply, int]:
         """Count in a window of this instance alone, with its share of the limit.
@@ -53,18 +57,22 @@ class Tenant:
         limit = self.plan.limit or 0
         share = max(1, limit // max(1, instances)) if limit else 0
         if self._ring is None:
-            self._ring = self._seeded(instances, now_us)
+            self._ring = Ring(self.sub_us, self._last_reply_us or now_us)
+        if self._last_reply is not None and self._last_reply is not self._seeded_from:
+            self._seed_from(self._ring, self._last_reply, instances)
         granted, used, reset_us, retry_us, slot = self._ring.acquire(share, hits, 1, now_us)
         return WindowReply(granted == 1, used, reset_us, retry_us, slot), share
 
-    def _seeded(self, instances: int, now_us: int) -> Ring:
-        ring = Ring(self.sub_us, now_us)
-        last = self._last_reply
-        if last is not None and now_us - self._last_reply_us < self.plan.window_us:
-            ring = Ring(self.sub_us, self._last_reply_us)
-            used = -(-last.used // max(1, instances))
-            ring.acquire(used, used, 1, self._last_reply_us)
-        return ring
+    def _seed_from(self, ring: Ring, last: WindowReply, instances: int) -> None:
+        """Put this instance's part of the store's last count in the place of the part it had before.
+
+        What the instance admitted by itself stays counted: the store never heard of it, and a store that
+        comes and goes must not renew the share each time.
+        """
+        ring.refund(self._seed_slot, self._seed)
+        self._seed = -(-last.used // max(1, instances))
+        self._seed_slot = ring.add(self._seed, self._last_reply_us)
+        self._seeded_from = last
 
 
 class Tenants:

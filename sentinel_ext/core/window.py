@@ -79,6 +79,12 @@ class Ring:
         reset_us, retry_us = self._waits(head, counts, missing, now_us)
         return granted, used, reset_us, retry_us, head
 
+    def add(self, hits: int, now_us: int) -> int:
+        """Count `hits` that were admitted elsewhere, whatever the limit; return their sub-window."""
+        self._head, self._counts = self._at(now_us)
+        self._counts[0] += hits
+        return self._head
+
     def refund(self, slot: int, hits: int) -> bool:
         """Give back to the sub-window that took them; say whether it still counts.
 

@@ -129,9 +129,8 @@ class Batcher:
             self._queue_timer.cancel()
         for task in self._tasks:
             task.cancel()
-        for task in self._tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         with contextlib.suppress(StoreError):
             await self._flush_refunds()
 

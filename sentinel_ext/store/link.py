@@ -58,6 +58,7 @@ class Link:
         self._changed = changed
         self._jitter = jitter
         self._down = asyncio.Event()
+        self._is_closed = False
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -77,10 +78,13 @@ class Link:
 
     async def close(self) -> None:
         """Stop keeping up and disconnect."""
+        # Seen with redis-py 8.1 on Python 3.11: a cancellation that meets a connection just made is swallowed
+        # on the way. So the task looks at the flag as well.
+        self._is_closed = True
+        self._down.set()
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait({self._task})
         self.is_up = False
         await self._connection.disconnect(nowait=True)
 
@@ -141,7 +145,7 @@ class Link:
 
     async def _keep_up(self) -> None:
         backoff = BACKOFF_FIRST_S
-        while True:
+        while not self._is_closed:
             await self._until_down()
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -154,6 +158,8 @@ class Link:
                 await asyncio.sleep(backoff * (0.5 + 0.5 * self._jitter()))
                 backoff = min(BACKOFF_MAX_S, backoff * 2)
                 continue
+            if self._is_closed:
+                break
             backoff = BACKOFF_FIRST_S
             self._down.clear()
             self.is_up = True

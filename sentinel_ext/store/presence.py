@@ -38,8 +38,7 @@ class Presence:
         """Sign off, so that the others' shares grow at once and not when the mark lapses."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait({self._task})
         with contextlib.suppress(StoreError):
             await self._store.presence(self._instance, LEASE_MS, leaving=True)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 import time
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,16 +21,13 @@ from sentinel_ext.store.base import Ask, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from sentinel_ext.store.redis import RedisStore
 
 KEY = b"sentinel:w:{acme}:60000"
-# What README's ACL line grants; kept in one place so that the test proves the documented rights suffice.
-ACL_RIGHTS = (
-    "~sentinel:* resetchannels -@all +evalsha +eval +time +get +set "
-    "+zadd +zrem +zcard +zremrangebyscore +pexpire"
-)
+# The rights that the README names are the rights that this test gives.
+README = (Path(__file__).parents[2] / "README.md").read_text()
+(ACL_RIGHTS,) = re.findall(r"`(~sentinel:[^`]*)`", README)
 
 
 @asynccontextmanager
@@ -220,3 +219,15 @@ async def test_keys_expire_when_their_window_is_over(redis_server: RedisServer) 
         assert {KEY, b"sentinel:presence"} == set(lifetimes)
         assert 0 < lifetimes[KEY] <= 66_001
         assert 0 < lifetimes[b"sentinel:presence"] <= 6_000
+
+
+async def test_a_store_can_be_closed_at_any_moment_of_its_connecting(redis_server: RedisServer) -> None:
+    """A cancellation that a layer below swallowed once kept `serve` from ending after a failed start."""
+    async with asyncio.timeout(10):
+        for turns in range(40):
+            store = make_redis_store(redis_server.url)
+            await store.start()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await store.close()
+            assert not store.is_available()

@@ -1,0 +1,1 @@
+"""The demo: Redis, Sentinel, an upstream and Envoy on this machine."""
