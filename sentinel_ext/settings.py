@@ -24,7 +24,7 @@ from sentinel_ext.core.policy import PlanDefaults
 from sentinel_ext.errors import SettingsError
 from sentinel_ext.redis_url import RedisUrl, SecretUrl
 from sentinel_ext.settings_types import (
-    MILLI,
+    MICRO,
     FilePath,
     HeaderName,
     HttpUrl,
@@ -146,7 +146,7 @@ class Settings(BaseSettings):
             limit=self.base_rate_limit,
             window_us=self.window_ms * 1000,
             burst=self.burst_capacity,
-            refill_milli=round(self.refill_rate * MILLI),
+            refill_nano=round(self.refill_rate * MICRO) * 1000,
         )
 
     @classmethod

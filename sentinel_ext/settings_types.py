@@ -22,7 +22,7 @@ from sentinel_ext.wording import listed, shown
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler
 
-MILLI = 1000
+MICRO = 1_000_000
 MAX_HEADER_NAME_BYTES = 128
 
 # ASCII digits only, and few enough that int() never meets its own limit on length.
@@ -98,12 +98,12 @@ class Whole(Kind):
 
 
 class Number(Kind):
-    """A number from `low` to `high` in whole thousandths; with `above=True` `low` itself is excluded."""
+    """A number from `low` to `high` of at most six decimals; with `above=True` `low` itself is excluded."""
 
     def __init__(self, low: int, high: int, unit: str = "", *, above: bool = False) -> None:
         self._low, self._high, self._above = low, high, above
         start = f"above {low}, up to {high}" if above else f"from {low} to {high}"
-        self.allowed = f"a number {start}, at most three decimals{unit and f' ({unit})'}"
+        self.allowed = f"a number {start}, at most six decimals{unit and f' ({unit})'}"
 
     def parse(self, given: object) -> float:
         """Return the number; nan and infinities are text that is not a number."""
@@ -111,7 +111,7 @@ class Number(Kind):
             raise ValueError("")
         number = Decimal(str(given))
         too_low = number <= self._low if self._above else number < self._low
-        if too_low or number > self._high or number * MILLI % 1:
+        if too_low or number > self._high or number * MICRO % 1:
             raise ValueError("")
         return math.fabs(number)  # -0 is 0
 

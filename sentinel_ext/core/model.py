@@ -47,7 +47,7 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
         limit: admitted hits per window over all instances; 0 denies all, None is unlimited.
         window_us: length of the limit window, microseconds.
         burst: size of the local token bucket, tokens; None switches the bucket off for the plan.
-        refill_milli: bucket refill in thousandths of a token per second, so that arithmetic stays integer.
+        refill_nano: bucket refill in billionths of a token per second, so that arithmetic stays integer.
         on_store_failure: what happens while the store cannot answer.
     """
 
@@ -56,5 +56,5 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
     limit: int | None
     window_us: int
     burst: int | None
-    refill_milli: int
+    refill_nano: int
     on_store_failure: FailureMode

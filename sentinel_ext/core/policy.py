@@ -60,13 +60,13 @@ class PlanDefaults(msgspec.Struct, frozen=True):
         limit: admitted hits per window over all instances; 0 denies all, None is unlimited.
         window_us: length of the limit window, microseconds.
         burst: size of the local token bucket, tokens; 0 denies all.
-        refill_milli: bucket refill, thousandths of a token per second.
+        refill_nano: bucket refill, billionths of a token per second.
     """
 
     limit: int | None
     window_us: int
     burst: int
-    refill_milli: int
+    refill_nano: int
 
 
 class Policy(msgspec.Struct, frozen=True):

@@ -31,7 +31,7 @@ class Tenant:
         self.plan = plan
         self.sub_us = plan.window_us // SUBWINDOWS
         self.key = _window_key(name, plan.window_us)
-        self.bucket = None if plan.burst is None else TokenBucket(plan.burst, plan.refill_milli, now_ns)
+        self.bucket = None if plan.burst is None else TokenBucket(plan.burst, plan.refill_nano, now_ns)
         self._ring: Ring | None = None
         self._seed = self._seed_slot = 0
         self._last_reply: WindowReply | None = None

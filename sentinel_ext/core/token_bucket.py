@@ -1,30 +1,30 @@
-"""A token bucket in integers: `burst` tokens at most, `refill_milli` thousandths of a token per second.
+"""A token bucket in integers: `burst` tokens at most, `refill_nano` billionths of a token per second.
 
-The level is kept in pico-tokens, because nanoseconds times milli-tokens per second is exactly that: no
+The level is kept in atto-tokens, because nanoseconds times nano-tokens per second is exactly that: no
 rounding, so no drift however long it runs. Admits at most `burst + rate * t` in any span t (arrival curve).
 """
 
 from __future__ import annotations
 
-PICO = 1_000_000_000_000
+ATTO = 10**18
 NS_PER_MS = 1_000_000
 
 
 class TokenBucket:
     """One tenant's bucket on this instance. Starts full. Not safe for threads: one event loop owns it."""
 
-    __slots__ = ("_full", "_last_ns", "_level", "_refill_milli")
+    __slots__ = ("_full", "_last_ns", "_level", "_refill_nano")
 
-    def __init__(self, burst: int, refill_milli: int, now_ns: int) -> None:
+    def __init__(self, burst: int, refill_nano: int, now_ns: int) -> None:
         """Start full.
 
         Args:
             burst: size in tokens; 0 refuses everything.
-            refill_milli: thousandths of a token per second; 0 never refills.
+            refill_nano: billionths of a token per second; 0 never refills.
             now_ns: monotonic time, nanoseconds.
         """
-        self._full = burst * PICO
-        self._refill_milli = refill_milli
+        self._full = burst * ATTO
+        self._refill_nano = refill_nano
         self._level = self._full
         self._last_ns = now_ns
 
@@ -35,9 +35,9 @@ class TokenBucket:
             # A clock that went back gives nothing and takes nothing; refill goes on from there.
             self._last_ns = now_ns
             if elapsed > 0:
-                level = self._level + elapsed * self._refill_milli
+                level = self._level + elapsed * self._refill_nano
                 self._level = level if level < self._full else self._full
-        need = hits * PICO
+        need = hits * ATTO
         if need > self._level:
             return False
         self._level -= need
@@ -45,19 +45,19 @@ class TokenBucket:
 
     def refund(self, hits: int) -> None:
         """Give back `hits` tokens that a refused or cancelled request took; never above `burst`."""
-        level = self._level + hits * PICO
+        level = self._level + hits * ATTO
         self._level = level if level < self._full else self._full
 
     @property
     def tokens(self) -> int:
         """Whole tokens as of the last call with a time."""
-        return self._level // PICO
+        return self._level // ATTO
 
     def wait_ms(self, hits: int) -> int | None:
         """Milliseconds from the last call until `hits` tokens are there, rounded up; None if never."""
-        missing = hits * PICO - self._level
+        missing = hits * ATTO - self._level
         if missing <= 0:
             return 0
-        if hits * PICO > self._full or self._refill_milli == 0:
+        if hits * ATTO > self._full or self._refill_nano == 0:
             return None
-        return -(-missing // (self._refill_milli * NS_PER_MS))
+        return -(-missing // (self._refill_nano * NS_PER_MS))

@@ -119,7 +119,7 @@ def _plan(name: str, defaults: PlanDefaults, *specs: PlanSpec) -> Plan:
         limit=number("limit", defaults.limit),
         window_us=number("window", defaults.window_us) or defaults.window_us,
         burst=number("burst", defaults.burst),
-        refill_milli=number("refill", defaults.refill_milli) or 0,
+        refill_nano=number("refill", defaults.refill_nano) or 0,
         on_store_failure=FailureMode(given("on_store_failure") or failure_mode),
     )
 

@@ -23,14 +23,16 @@ UNLIMITED = "unlimited"
 MAX_LIMIT = 1_000_000_000  # a sub-window's count has 32 bits in Redis
 MAX_BURST = 1_000_000
 MAX_REFILL_PER_S = 1_000_000
+NANO = 10**9
+SLOWEST_REFILL_NANO = 1000  # a token in eleven days; slower is more likely a slip of the pen
 MAX_NAME_BYTES = 256  # the same bound as for a name in a request (core/identify.py)
 MIN_WINDOW_MS = 100
 MAX_WINDOW_MS = 31 * 24 * 3_600_000
 
 _UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_UNIT_S = {"s": 1, "m": 60, "h": 3600}
+_UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"([0-9]{1,12})(ms|s|m|h|d)")
-_RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)/(s|m|h)")
+_RATE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)/(s|m|h|d)")
 
 
 class Kind(ABC):
@@ -98,31 +100,23 @@ class Window(Kind):
 
 
 class Refill(Kind):
-    """A rate; parsed to thousandths of a token per second.
-
-    Per second it must be whole thousandths. Few rates per minute or hour are (5/m is 83.3 of them), so
-    those are rounded down, and refused where that would lose more than one part in a hundred.
-    """
+    """A rate; parsed to billionths of a token per second, rounded down: 1/d loses 5 parts in 100,000."""
 
     def __init__(self) -> None:
         number = {"type": "number", "minimum": 0, "maximum": MAX_REFILL_PER_S}
         examples = ["100/s", "5/m", "1000/h"]
-        text = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?/(s|m|h)$", "examples": examples}
+        text = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?/(s|m|h|d)$", "examples": examples}
         self.schema = {"anyOf": [number, text]}
 
     def parse(self, value: object) -> int:
-        """Return thousandths of a token per second."""
+        """Return billionths of a token per second."""
         tokens, unit_s = self._read(value)
         if not 0 <= tokens <= MAX_REFILL_PER_S * unit_s:
             raise ValueError(f"must be from 0 to {MAX_REFILL_PER_S} tokens per second (got {shown(value)})")
-        whole, rest = divmod(tokens * 1000, unit_s)
-        lost = rest / unit_s
-        if lost and (unit_s == 1 or lost * 100 > whole):
-            raise ValueError(
-                f"must be whole thousandths of a token per second: {_per_second(whole)} "
-                f"or {_per_second(whole + 1)} would do (got {shown(value)})"
-            )
-        return int(whole)
+        nano = int(tokens * NANO / unit_s)
+        if tokens and nano < SLOWEST_REFILL_NANO:
+            raise ValueError(f"must be 0, or at least 0.1/d (got {shown(value)})")
+        return nano
 
     @staticmethod
     def _read(value: object) -> tuple[Decimal, int]:
@@ -131,14 +125,10 @@ class Refill(Kind):
         match = _RATE.fullmatch(value) if isinstance(value, str) else None
         if match is None:
             raise ValueError(
-                "must be tokens per second, minute or hour such as 100/s, 5/m or 1000/h, "
+                "must be tokens per second, minute, hour or day such as 100/s, 5/m or 1000/h, "
                 f"or a number per second (got {shown(value)})"
             )
         return Decimal(match[1]), _UNIT_S[match[2]]
-
-
-def _per_second(milli: Decimal) -> str:
-    return f"{milli / 1000:f}/s"
 
 
 class OneOf(Kind):

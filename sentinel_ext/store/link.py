@@ -58,7 +58,7 @@ class Link:
         self._changed = changed
         self._jitter = jitter
         self._down = asyncio.Event()
-        self._is_closed = False
+        self._closed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -80,7 +80,7 @@ class Link:
         """Stop keeping up and disconnect."""
         # Seen with redis-py 8.1 on Python 3.11: a cancellation that meets a connection just made is swallowed
         # on the way. So the task looks at the flag as well.
-        self._is_closed = True
+        self._closed.set()
         self._down.set()
         if self._task is not None:
             self._task.cancel()
@@ -145,7 +145,7 @@ class Link:
 
     async def _keep_up(self) -> None:
         backoff = BACKOFF_FIRST_S
-        while not self._is_closed:
+        while not self._closed.is_set():
             await self._until_down()
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -158,7 +158,7 @@ class Link:
                 await asyncio.sleep(backoff * (0.5 + 0.5 * self._jitter()))
                 backoff = min(BACKOFF_MAX_S, backoff * 2)
                 continue
-            if self._is_closed:
+            if self._closed.is_set():
                 break
             backoff = BACKOFF_FIRST_S
             self._down.clear()

@@ -33,10 +33,10 @@ def make_plan(
     limit: int | None = 100,
     window_us: int = 60_000_000,
     burst: int | None = 20,
-    refill_milli: int = 10_000,
+    refill_nano: int = 10_000_000_000,
     on_store_failure: FailureMode = FailureMode.LOCAL,
 ) -> Plan:
-    return Plan(name, tier, limit, window_us, burst, refill_milli, on_store_failure)
+    return Plan(name, tier, limit, window_us, burst, refill_nano, on_store_failure)
 
 
 def make_policy(

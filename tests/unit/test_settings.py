@@ -120,8 +120,8 @@ def test_a_switch_takes_the_usual_words(word):
         ("TENANT_HEADER", [":path", "x tenant", "x:y", "ä", "x" * 129],
          "a header name such as x-tenant-id: 1 to 128 letters, digits, - and _"),
         ("BURST_CAPACITY", ["-3", "1000001", "many", "1.5", "unlimited"], "a whole number from 0 to 1000000"),
-        ("REFILL_RATE", ["-1", "1000001", "0.0001", "nan", "inf", "-inf", "1e400", "ten"],
-         "a number from 0 to 1000000, at most three decimals (tokens per second)"),
+        ("REFILL_RATE", ["-1", "1000001", "0.0000001", "nan", "inf", "-inf", "1e400", "ten"],
+         "a number from 0 to 1000000, at most six decimals (tokens per second)"),
         ("WINDOW_MS", ["0", "99", "2678400001", "60s"],
          "a whole number from 100 to 2678400000 (milliseconds, up to 31 days)"),
         ("BASE_RATE_LIMIT", ["-1", "1000000001", "none"],
@@ -132,7 +132,7 @@ def test_a_switch_takes_the_usual_words(word):
         ("SLO_LATENCY_THRESHOLD", ["0", "3600001"], "a whole number from 1 to 3600000 (milliseconds)"),
         ("REQUEST_TIMEOUT_MS", ["0", "86400001"], "a whole number from 1 to 86400000 (milliseconds)"),
         ("BREAKER_FAILURE_THRESHOLD", ["0", "-0.1", "1.001", "50", "nan"],
-         "a number above 0, up to 1, at most three decimals (share of failed requests)"),
+         "a number above 0, up to 1, at most six decimals (share of failed requests)"),
         ("BREAKER_CONSECUTIVE_FAILURES", ["0", "1000001"], "a whole number from 1 to 1000000"),
         ("BREAKER_COOLDOWN_MS", ["99", "3600001"], "a whole number from 100 to 3600000 (milliseconds)"),
         ("BREAKER_HALF_OPEN_MAX_REQUESTS", ["0", "10001"], "a whole number from 1 to 10000"),
@@ -207,7 +207,7 @@ def test_names_are_upper_case():
 def test_plan_defaults_are_in_the_cores_units():
     settings = load(BASE_RATE_LIMIT="7", WINDOW_MS="1500", BURST_CAPACITY="3", REFILL_RATE="0.007")
 
-    assert PlanDefaults(limit=7, window_us=1_500_000, burst=3, refill_milli=7) == settings.plan_defaults
+    assert PlanDefaults(limit=7, window_us=1_500_000, burst=3, refill_nano=7_000_000) == settings.plan_defaults
 
 
 def test_a_bucket_that_never_refills_is_worth_a_warning():

@@ -58,7 +58,7 @@ def test_the_bucket_refuses_before_the_window_is_asked():
 
 
 def test_a_bucket_denial_says_its_burst_and_when_a_token_comes():
-    decision = pipeline().begin(exhausted(burst=20, refill_milli=3000), START)
+    decision = pipeline().begin(exhausted(burst=20, refill_nano=3_000_000_000), START)
 
     assert (20, 0, 334, 334) == (decision.limit, decision.remaining, decision.reset_ms, decision.retry_ms)
     assert decision.fallback is None
@@ -66,7 +66,7 @@ def test_a_bucket_denial_says_its_burst_and_when_a_token_comes():
 
 @pytest.mark.parametrize(
     ("plan", "hits"),
-    [({"burst": 0}, 1), ({"burst": 20}, 21), ({"burst": 20, "refill_milli": 0}, 1)],
+    [({"burst": 0}, 1), ({"burst": 20}, 21), ({"burst": 20, "refill_nano": 0}, 1)],
     ids=["burst 0", "more than the burst", "never refills"],
 )
 def test_a_bucket_that_can_never_give_asks_for_patience(plan, hits):

@@ -8,6 +8,7 @@ from support.build import NS_PER_MS, NS_PER_S
 from sentinel_ext.core.token_bucket import TokenBucket
 
 START = 5 * NS_PER_S
+NANO_PER_MILLI = 1_000_000
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,7 @@ START = 5 * NS_PER_S
 )
 def test_admits_as_the_table_says(burst, refill_milli, rows):
     """Rows of (milliseconds since the start, hits, admitted)."""
-    bucket = TokenBucket(burst, refill_milli, START)
+    bucket = TokenBucket(burst, refill_milli * NANO_PER_MILLI, START)
 
     admitted = [bucket.try_acquire(hits, START + ms * NS_PER_MS) for ms, hits, _ in rows]
 
@@ -35,7 +36,7 @@ def test_admits_as_the_table_says(burst, refill_milli, rows):
 
 
 def test_the_token_is_there_at_its_nanosecond_and_not_before():
-    bucket = TokenBucket(1, 10_000, START)
+    bucket = TokenBucket(1, 10_000 * NANO_PER_MILLI, START)
     assert bucket.try_acquire(1, START)
 
     assert not bucket.try_acquire(1, START + NS_PER_S // 10 - 1)
@@ -44,7 +45,7 @@ def test_the_token_is_there_at_its_nanosecond_and_not_before():
 
 def test_no_rounding_is_lost_over_many_odd_steps():
     """A third of a token per second, asked every 1,000,003 ns: exactly what the rate gives, no drift."""
-    bucket, step, steps = TokenBucket(1000, 333, START), 1_000_003, 200_000
+    bucket, step, steps = TokenBucket(1000, 333 * NANO_PER_MILLI, START), 1_000_003, 200_000
     assert bucket.try_acquire(1000, START)
 
     admitted = sum(bucket.try_acquire(1, START + step * i) for i in range(1, steps + 1))
@@ -57,7 +58,7 @@ def test_no_rounding_is_lost_over_many_odd_steps():
     [(0, 1, 5), (3, 1, 3), (3, 3, 5), (3, 4, 5), (5, 1_000_000, 5), (5, 0, 0)],
 )
 def test_a_refund_never_lifts_above_burst(taken, refunded, tokens):
-    bucket = TokenBucket(5, 1000, START)
+    bucket = TokenBucket(5, 1000 * NANO_PER_MILLI, START)
     assert bucket.try_acquire(taken, START)
 
     bucket.refund(refunded)
@@ -66,7 +67,7 @@ def test_a_refund_never_lifts_above_burst(taken, refunded, tokens):
 
 
 def test_a_refund_to_a_burst_of_zero_stays_zero():
-    bucket = TokenBucket(0, 1000, START)
+    bucket = TokenBucket(0, 1000 * NANO_PER_MILLI, START)
 
     bucket.refund(1)
 
@@ -88,14 +89,14 @@ def test_a_refund_to_a_burst_of_zero_stays_zero():
     ],
 )
 def test_wait_is_told_in_whole_milliseconds_rounded_up(burst, refill_milli, taken, hits, wait_ms):
-    bucket = TokenBucket(burst, refill_milli, START)
+    bucket = TokenBucket(burst, refill_milli * NANO_PER_MILLI, START)
     assert bucket.try_acquire(taken, START)
 
     assert wait_ms == bucket.wait_ms(hits)
 
 
 def test_after_the_wait_the_tokens_are_there():
-    bucket = TokenBucket(7, 1234, START)
+    bucket = TokenBucket(7, 1234 * NANO_PER_MILLI, START)
     assert bucket.try_acquire(7, START)
     wait_ms = bucket.wait_ms(3)
 
@@ -104,7 +105,7 @@ def test_after_the_wait_the_tokens_are_there():
 
 
 def test_tokens_are_whole_and_as_of_the_last_call():
-    bucket = TokenBucket(3, 1000, START)
+    bucket = TokenBucket(3, 1000 * NANO_PER_MILLI, START)
     assert bucket.try_acquire(2, START)
     assert 1 == bucket.tokens
 

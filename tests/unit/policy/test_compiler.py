@@ -8,7 +8,7 @@ from sentinel_ext.core.model import FailureMode, Mode, Stage, Tier
 from sentinel_ext.core.policy import PlanDefaults, Policy
 from sentinel_ext.policy import parse_policy
 
-DEFAULTS = PlanDefaults(limit=None, window_us=60_000_000, burst=20, refill_milli=10_000)
+DEFAULTS = PlanDefaults(limit=None, window_us=60_000_000, burst=20, refill_nano=10_000_000_000)
 
 
 def load(text: str) -> Policy:
@@ -18,7 +18,12 @@ def load(text: str) -> Policy:
 def test_values_left_out_come_from_the_environment():
     plan = load("plans: {gold: }").plans["gold"]
 
-    assert (None, 60_000_000, 20, 10_000) == (plan.limit, plan.window_us, plan.burst, plan.refill_milli)
+    assert (None, 60_000_000, 20, 10_000_000_000) == (
+        plan.limit,
+        plan.window_us,
+        plan.burst,
+        plan.refill_nano,
+    )
     assert (Tier.STANDARD, FailureMode.LOCAL) == (plan.tier, plan.on_store_failure)
 
 
@@ -27,7 +32,7 @@ def test_zero_denies_all_and_unlimited_is_no_limit():
         "plans: {none: {limit: 0, burst: 0, refill: 0}, all: {limit: unlimited, burst: unlimited}}"
     ).plans
 
-    assert (0, 0, 0) == (plans["none"].limit, plans["none"].burst, plans["none"].refill_milli)
+    assert (0, 0, 0) == (plans["none"].limit, plans["none"].burst, plans["none"].refill_nano)
     assert (None, None) == (plans["all"].limit, plans["all"].burst)
 
 

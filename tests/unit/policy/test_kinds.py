@@ -45,33 +45,36 @@ def test_a_window_refuses(value):
 
 
 @pytest.mark.parametrize(
-    ("written", "refill_milli"),
+    ("written", "refill_nano"),
     [
-        ("100/s", 100_000),
-        ("0.001/s", 1),
-        ("6/m", 100),
-        ("5/m", 83),
-        ("1000/h", 277),
-        ("1800/h", 500),
-        (10, 10_000),
-        (0.1, 100),
+        ("100/s", 100_000_000_000),
+        ("0.001/s", 1_000_000),
+        ("0.0015/s", 1_500_000),
+        ("6/m", 100_000_000),
+        ("5/m", 83_333_333),
+        ("1/m", 16_666_666),
+        ("1/h", 277_777),
+        ("1/d", 11_574),
+        ("1800/h", 500_000_000),
+        (10, 10_000_000_000),
+        (0.1, 100_000_000),
         (0, 0),
-        (1_000_000, 1_000_000_000),
+        (1_000_000, 1_000_000_000_000_000),
         ("0/h", 0),
     ],
 )
-def test_a_refill_is_thousandths_per_second_rounded_down(written, refill_milli):
-    assert refill_milli == Refill().parse(written)
+def test_a_refill_is_billionths_per_second_rounded_down(written, refill_nano):
+    assert refill_nano == Refill().parse(written)
 
 
-@pytest.mark.parametrize("value", ["1/m", "1/h", 0.0005, "0.0015/s"])
-def test_a_refill_that_would_become_another_is_refused(value):
-    with pytest.raises(ValueError, match=r"must be whole thousandths .* would do"):
+@pytest.mark.parametrize("value", ["0.01/d", 0.0000001, "0.000001/h"])
+def test_a_refill_that_would_be_nearly_nothing_is_refused(value):
+    with pytest.raises(ValueError, match=r"must be 0, or at least 0\.1/d"):
         Refill().parse(value)
 
 
 @pytest.mark.parametrize(
-    "value", [-1, 1_000_001, "100", "100/d", "/s", "-1/s", "1e3/s", True, None, "1000001/s", []]
+    "value", [-1, 1_000_001, "100", "100/w", "/s", "-1/s", "1e3/s", True, None, "1000001/s", []]
 )
 def test_a_refill_refuses(value):
     with pytest.raises(ValueError, match="must be"):

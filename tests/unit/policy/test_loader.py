@@ -16,7 +16,7 @@ from sentinel_ext.policy import load_policy, parse_policy
 from sentinel_ext.policy.document import MAX_FILE_BYTES
 from sentinel_ext.policy.loader import MAX_PROBLEMS
 
-DEFAULTS = PlanDefaults(limit=100, window_us=60_000_000, burst=20, refill_milli=10_000)
+DEFAULTS = PlanDefaults(limit=100, window_us=60_000_000, burst=20, refill_nano=10_000_000_000)
 ERRORS = sorted((Path(__file__).parent / "errors").glob("*.yaml"))
 GOOD = """\
 version: 1
@@ -44,7 +44,7 @@ def test_the_example_of_the_readme_compiles():
     policy = load(GOOD)
 
     gold = policy.plan_for("acme")
-    assert (Tier.VITAL, 1000, 200, 100_000) == (gold.tier, gold.limit, gold.burst, gold.refill_milli)
+    assert (Tier.VITAL, 1000, 200, 100_000_000_000) == (gold.tier, gold.limit, gold.burst, gold.refill_nano)
     trial = policy.plan_for("trial-7")
     assert ("trial-*", Tier.ECONOMY, 20, 20) == (trial.name, trial.tier, trial.limit, trial.burst)
     assert policy.plan_for("somebody") is policy.default_plan is policy.plans["silver"]
@@ -75,7 +75,7 @@ def test_without_a_file_the_environment_is_the_policy():
 
     plan = policy.plan_for("anybody")
     assert ("default", Tier.STANDARD, FailureMode.LOCAL) == (plan.name, plan.tier, plan.on_store_failure)
-    assert (100, 60_000_000, 20, 10_000) == (plan.limit, plan.window_us, plan.burst, plan.refill_milli)
+    assert (100, 60_000_000, 20, 10_000_000_000) == (plan.limit, plan.window_us, plan.burst, plan.refill_nano)
     assert (Source(SourceKind.HEADER, "x-org"),) == policy.sources
 
 

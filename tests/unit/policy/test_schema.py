@@ -26,7 +26,7 @@ ONLY_THE_LOADER_SEES = {
     "merge_key",
     "nested_too_deep",
     "plan_unknown",
-    "refill_too_fine",
+    "refill_too_slow",
     "second_document",
     "syntax",
     "tab",
