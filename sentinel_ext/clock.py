@@ -11,9 +11,8 @@ from typing import Final
 _RANDOM: Final = random.Random()  # noqa: S311  ids, not keys
 
 
-def monotonic_ns() -> int:
-    """Nanoseconds of a clock that never goes back."""
-    return time.monotonic_ns()
+# Nanoseconds of a clock that never goes back. The built-in itself: read three times per request.
+monotonic_ns: Final = time.monotonic_ns
 
 
 def monotonic_us() -> int:

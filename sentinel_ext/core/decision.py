@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 import msgspec
 
 from sentinel_ext.core.identify import Check
-from sentinel_ext.core.model import FailureMode, Stage
+from sentinel_ext.core.model import FailureMode, Stage, Word
 
 
-class Reason(StrEnum):
+class Reason(Word):
     """Why a request was allowed or refused; the same word in headers, logs and metrics."""
 
     ALLOWED = "allowed"
@@ -19,7 +17,7 @@ class Reason(StrEnum):
     STORE_UNAVAILABLE = "store_unavailable"
 
 
-class StoreFault(StrEnum):
+class StoreFault(Word):
     """Why the store gave no answer; a metric label, so a fixed set."""
 
     TIMEOUT = "timeout"

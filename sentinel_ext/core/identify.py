@@ -20,6 +20,8 @@ MAX_NAME_BYTES = 256
 CORRELATION_HEADER = "x-correlation-id"
 TRACEPARENT_HEADER = "traceparent"
 
+_HEADER = SourceKind.HEADER
+_ID_BYTES = 8 + 16  # a decision id, and a correlation or trace id
 # Letters, digits and the marks that uuids, ULIDs, base64 and W3C ids use: safe in a header, a log and a URL.
 _CORRELATION_ID = re.compile(r"[A-Za-z0-9._:/+=@~-]{1,128}")
 # W3C Trace Context §3.2: version 00; an all-zero trace or parent id is invalid.
@@ -31,7 +33,11 @@ class Caller(Protocol):
 
     headers: Mapping[str, str]
     context_extensions: Mapping[str, str]
-    principal: str
+
+    @property
+    def principal(self) -> str:
+        """Identity of a verified client certificate, "" if there is none."""
+        ...
 
     def claim(self, payload: str, name: str) -> str:
         """Return a claim of the verified JWT, "" if there is none."""
@@ -97,7 +103,10 @@ class Identifier:
         """Return the first usable name; `anonymous` if no source has one."""
         problem: NameProblem | None = None
         for source in self._sources:
-            name = _look(source, caller).strip()
+            if source.kind is _HEADER:  # in place for the usual one, 0.2 µs
+                name = caller.headers.get(source.name, "").strip()
+            else:
+                name = _look(source, caller).strip()
             if not name:
                 continue
             wrong = _name_problem(name)
@@ -109,16 +118,18 @@ class Identifier:
     def check(self, caller: Caller, tenant: Tenant, problem: NameProblem | None = None) -> Check:
         """Complete the check: upstream, ids and trace context."""
         headers = caller.headers
+        random = self._random_hex(_ID_BYTES)  # once for all ids of a request: half the cost
+        decision_id = random[:16]
         correlation_id = headers.get(CORRELATION_HEADER, "")
-        trace_id = ""
-        if not _CORRELATION_ID.fullmatch(correlation_id):
+        trace_id = random[16:]
+        if not correlation_id or not _CORRELATION_ID.fullmatch(correlation_id):
             # One id for both where both are new: a log line leads to its trace.
-            correlation_id = trace_id = self._random_hex(16)
-        decision_id = self._random_hex(8)
+            correlation_id = trace_id
         traceparent = ""
-        if not _TRACEPARENT.fullmatch(headers.get(TRACEPARENT_HEADER, "")):
+        given = headers.get(TRACEPARENT_HEADER, "")
+        if not given or not _TRACEPARENT.fullmatch(given):
             # A broken one restarts the trace (W3C Trace Context §4.3); not sampled until tracing says so.
-            traceparent = f"00-{trace_id or self._random_hex(16)}-{decision_id}-00"
+            traceparent = f"00-{trace_id}-{decision_id}-00"
         upstream = caller.context_extensions.get("upstream", "")
         if not upstream or _name_problem(upstream) is not None:
             upstream = DEFAULT_UPSTREAM
@@ -127,7 +138,7 @@ class Identifier:
 
 def _look(source: Source, caller: Caller) -> str:
     kind = source.kind
-    if kind is SourceKind.HEADER:
+    if kind is _HEADER:
         return caller.headers.get(source.name, "")
     if kind is SourceKind.CONTEXT_EXTENSION:
         return caller.context_extensions.get(source.name, "")
@@ -138,6 +149,8 @@ def _look(source: Source, caller: Caller) -> str:
 
 def _name_problem(name: str) -> str | None:
     # Characters first: a megabyte of text is refused without being encoded.
-    if len(name) > MAX_NAME_BYTES or len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
+    if len(name) > MAX_NAME_BYTES:
+        return "too_long"
+    if not name.isascii() and len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
         return "too_long"
     return None if name.isprintable() else "not_printable"

@@ -7,6 +7,7 @@ rounding, so no drift however long it runs. Admits at most `burst + rate * t` in
 from __future__ import annotations
 
 ATTO = 10**18
+NANO = 10**9
 NS_PER_MS = 1_000_000
 
 

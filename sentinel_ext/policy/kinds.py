@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import core_schema
 
+from sentinel_ext.core.token_bucket import NANO
 from sentinel_ext.settings_types import MAX_HEADER_NAME_BYTES, HeaderName
 from sentinel_ext.wording import did_you_mean, listed, quoted, shown
 
@@ -23,7 +24,6 @@ UNLIMITED = "unlimited"
 MAX_LIMIT = 1_000_000_000  # a sub-window's count has 32 bits in Redis
 MAX_BURST = 1_000_000
 MAX_REFILL_PER_S = 1_000_000
-NANO = 10**9
 SLOWEST_REFILL_NANO = 1000  # a token in eleven days; slower is more likely a slip of the pen
 MAX_NAME_BYTES = 256  # the same bound as for a name in a request (core/identify.py)
 MIN_WINDOW_MS = 100

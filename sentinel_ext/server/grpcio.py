@@ -125,19 +125,19 @@ def _unary(method: Unary) -> Callable[[bytes, grpc.aio.ServicerContext[bytes, by
             request = method.decode(data)
         except RequestError as error:
             await context.abort(grpc.StatusCode.INTERNAL, str(error))
-        later: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        later: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
-        def reply(answer: Any) -> bool:  # noqa: ANN401  the method's message
+        def reply(answer: bytes) -> bool:
             if later.done():
                 return False
             later.set_result(answer)
             return True
 
         outcome = method.handle(request, reply)
-        if isinstance(outcome, method.answer):
-            return method.encode(outcome)
+        if isinstance(outcome, bytes):
+            return outcome
         try:
-            return method.encode(await later)
+            return await later
         except asyncio.CancelledError:
             outcome.cancel()
             raise

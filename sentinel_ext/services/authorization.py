@@ -6,15 +6,13 @@ error_response, so that Envoy applies its failure_mode_allow (envoy.service.auth
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from envoy.config.core.v3 import base_pb2
 from envoy.service.auth.v3 import attribute_context_pb2, external_auth_pb2
 from google.protobuf.message import DecodeError
-from google.rpc import code_pb2
 
 from sentinel_ext.core.decision import Decision
-from sentinel_ext.services import answer
+from sentinel_ext.services import check_response
 from sentinel_ext.services.registry import Cancellable, RequestError, Unary
 
 if TYPE_CHECKING:
@@ -27,24 +25,24 @@ if TYPE_CHECKING:
 SERVICE = "envoy.service.auth.v3.Authorization"
 
 _CheckRequest = external_auth_pb2.CheckRequest
-_CheckResponse = external_auth_pb2.CheckResponse
-# Overwrite: a client or upstream must not be able to leave its own x-ratelimit-* or x-sentinel-* beside ours.
-_OVERWRITE = base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
-_DENIED_CODE = {429: code_pb2.RESOURCE_EXHAUSTED, 503: code_pb2.UNAVAILABLE}
 
 
 class CheckCaller:
     """A CheckRequest seen as core.identify.Caller. Every part may be missing; strings are hostile."""
 
-    __slots__ = ("_attributes", "context_extensions", "headers", "principal")
+    __slots__ = ("_attributes", "context_extensions", "headers")
 
     def __init__(self, request: external_auth_pb2.CheckRequest) -> None:
         """Wrap `request`; absent messages read as empty ones."""
-        self._attributes = request.attributes
-        http = request.attributes.request.http
+        attributes = self._attributes = request.attributes
+        http = attributes.request.http
         self.headers: Mapping[str, str] = http.headers or _header_map(http)
-        self.context_extensions: Mapping[str, str] = request.attributes.context_extensions
-        self.principal: str = request.attributes.source.principal
+        self.context_extensions: Mapping[str, str] = attributes.context_extensions
+
+    @property
+    def principal(self) -> str:
+        """The identity in the client's certificate, as Envoy verified it."""
+        return str(self._attributes.source.principal)
 
     def claim(self, payload: str, name: str) -> str:
         """Read a claim that envoy.filters.http.jwt_authn put into its metadata under `payload`."""
@@ -63,15 +61,16 @@ class Authorization:
         """Answer with what `decide` says."""
         self._decide = decide
         self._failed = failed
+        self._encode = check_response.CheckEncoder().encode
 
     def methods(self) -> tuple[Unary, ...]:
         """Return what a server mounts."""
-        return (Unary(SERVICE, "Check", _decode, _encode, self.check, _CheckResponse),)
+        return (Unary(SERVICE, "Check", _decode, self.check),)
 
     def check(
-        self, request: external_auth_pb2.CheckRequest, reply: Callable[[Any], bool]
-    ) -> external_auth_pb2.CheckResponse | Cancellable:
-        """Answer now, or later through `reply`. Never raises."""
+        self, request: external_auth_pb2.CheckRequest, reply: Callable[[bytes], bool]
+    ) -> bytes | Cancellable:
+        """Answer with the bytes of a CheckResponse, now, or later through `reply`. Never raises."""
 
         def deliver(decision: Decision | None) -> bool:
             return reply(self._respond(decision))
@@ -80,48 +79,17 @@ class Authorization:
             outcome = self._decide(CheckCaller(request), deliver)
         except Exception as error:  # noqa: BLE001  our own fault must become an error_response
             self._failed(error)
-            return error_response()
+            return check_response.ERROR
         return self._respond(outcome) if isinstance(outcome, Decision) else outcome
 
-    def _respond(self, decision: Decision | None) -> external_auth_pb2.CheckResponse:
+    def _respond(self, decision: Decision | None) -> bytes:
         if decision is None:
-            return error_response()
+            return check_response.ERROR
         try:
-            return allowed_response(decision) if decision.allowed else denied_response(decision)
+            return self._encode(decision)
         except Exception as error:  # noqa: BLE001  as above
             self._failed(error)
-            return error_response()
-
-
-def allowed_response(decision: Decision) -> external_auth_pb2.CheckResponse:
-    """Return ok_response with headers for upstream and client, and the metadata that ALS brings back."""
-    response = _CheckResponse()
-    ok = response.ok_response
-    _add_headers(ok.headers, answer.upstream_headers(decision))
-    _add_headers(ok.response_headers_to_add, answer.client_headers(decision))
-    _describe(response.dynamic_metadata, decision)
-    return response
-
-
-def denied_response(decision: Decision) -> external_auth_pb2.CheckResponse:
-    """Return denied_response: status, headers and a problem+json body."""
-    response = _CheckResponse()
-    status = answer.http_status(decision.reason)
-    response.status.code = _DENIED_CODE[status]
-    denied = response.denied_response
-    denied.status.code = status  # envoy.type.v3.StatusCode has HTTP's numbers
-    _add_headers(denied.headers, [*answer.client_headers(decision), ("content-type", answer.PROBLEM_TYPE)])
-    denied.body = answer.problem_body(decision)
-    _describe(response.dynamic_metadata, decision)
-    return response
-
-
-def error_response() -> external_auth_pb2.CheckResponse:
-    """Return the answer for a fault of our own: counts as an error at Envoy, honours failure_mode_allow."""
-    response = _CheckResponse()
-    response.status.code = code_pb2.INTERNAL
-    response.error_response.status.code = 503
-    return response
+            return check_response.ERROR
 
 
 def _decode(data: bytes) -> external_auth_pb2.CheckRequest:
@@ -129,37 +97,6 @@ def _decode(data: bytes) -> external_auth_pb2.CheckRequest:
         return _CheckRequest.FromString(data)
     except DecodeError as error:
         raise RequestError("the request is not an envoy.service.auth.v3.CheckRequest") from error
-
-
-def _encode(response: external_auth_pb2.CheckResponse) -> bytes:
-    data: bytes = response.SerializeToString()
-    return data
-
-
-def _add_headers(options: Any, headers: list[tuple[str, str]]) -> None:  # noqa: ANN401  a repeated field
-    for key, value in headers:
-        options.add(header={"key": key, "value": value}, append_action=_OVERWRITE)
-
-
-def _describe(metadata: Any, decision: Decision) -> None:  # noqa: ANN401  google.protobuf.Struct
-    """Fill in what must come back when the request ends: nothing is guessed then (DESIGN §3)."""
-    check = decision.check
-    fields: dict[str, Any] = {
-        "tenant": check.tenant.name,
-        "tier": check.tenant.plan.tier.value,
-        "plan": check.tenant.plan.name,
-        "upstream": check.upstream,
-        "decision_id": check.decision_id,
-        "correlation_id": check.correlation_id,
-        "allowed": decision.allowed,
-        "stage": decision.stage.value,
-        "reason": decision.reason.value,
-    }
-    if decision.shadow:
-        fields["shadow"] = [f"{denial.stage.value}:{denial.reason.value}" for denial in decision.shadow]
-    if decision.fallback is not None:
-        fields["fallback"] = decision.fallback.value
-    metadata.update(fields)
 
 
 def _header_map(http: attribute_context_pb2.AttributeContext.HttpRequest) -> dict[str, str]:

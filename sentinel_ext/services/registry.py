@@ -27,18 +27,14 @@ class Unary(msgspec.Struct, frozen=True):
         service: full name, `envoy.service.auth.v3.Authorization`.
         name: `Check`.
         decode: bytes → message; raises RequestError.
-        encode: message → bytes.
-        answer: the class of the answer, which tells it from a Cancellable.
-        handle: (message, reply) → the answer at once, or a Cancellable; then `reply(answer)` is called once
-            later and says whether the answer could still be sent.
+        handle: (message, reply) → the answer's bytes at once, or a Cancellable; then `reply(bytes)` is called
+            once later and says whether the answer could still be sent. Never raises.
     """
 
     service: str
     name: str
     decode: Callable[[bytes], Any]
-    encode: Callable[[Any], bytes]
-    handle: Callable[[Any, Callable[[Any], bool]], Any | Cancellable]
-    answer: type[Any]
+    handle: Callable[[Any, Callable[[bytes], bool]], bytes | Cancellable]
 
     @property
     def path(self) -> str:

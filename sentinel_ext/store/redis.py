@@ -43,14 +43,15 @@ class RedisStore:
             changed: told (is up, why) when the store as a whole comes or goes.
         """
         self._changed = changed
-        self._was_up: bool | None = None
+        self._is_up = False
+        self._was_told: bool | None = None
         self._links = [Link(url, self._link_changed, jitter) for _ in range(links)]
         self._side = Link(url, lambda _up, _why: None, jitter)
         self._window, self._refund, self._presence = Script("window"), Script("refund"), Script("presence")
 
     def is_available(self) -> bool:
         """Say whether a connection for batches is up."""
-        return any(link.is_up for link in self._links)
+        return self._is_up
 
     async def start(self) -> None:
         """Connect in the background."""
@@ -87,6 +88,7 @@ class RedisStore:
         """Disconnect."""
         for link in (*self._links, self._side):
             await link.close()
+        self._is_up = False
 
     def _free_link(self) -> Link:
         up = [link for link in self._links if link.is_up]
@@ -95,7 +97,8 @@ class RedisStore:
         return next((link for link in up if not link.lock.locked()), up[0])
 
     def _link_changed(self, _up: bool, why: str) -> None:
-        now_up = self.is_available()
-        if now_up is not self._was_up:
-            self._was_up = now_up
-            self._changed(now_up, why)
+        # Kept, not computed: every request asks is_available.
+        self._is_up = any(link.is_up for link in self._links)
+        if self._is_up is not self._was_told:
+            self._was_told = self._is_up
+            self._changed(self._is_up, why)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
-from sentinel_ext.core.token_bucket import TokenBucket
+from sentinel_ext.core.token_bucket import NANO, TokenBucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,7 +105,7 @@ class DecisionLog:
         self._all = self._logger.isEnabledFor(logging.DEBUG)
         self._some = self._logger.isEnabledFor(logging.INFO)
         self._now_ns = now_ns
-        self._bucket = TokenBucket(DENIALS_PER_S, DENIALS_PER_S * 1000, now_ns())
+        self._bucket = TokenBucket(DENIALS_PER_S, DENIALS_PER_S * NANO, now_ns())
         self._left_out = 0
 
     def decided(self, decision: Decision, elapsed_ns: int) -> None:

@@ -11,6 +11,8 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from sentinel_ext.telemetry.hot import HotCounter, HotHistogram, HotHistograms
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -54,24 +56,26 @@ class Metrics:
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
         Info("sentinel_build", "Version of Sentinel.", registry=self.registry).info({"version": version})
-        self._decisions = Counter(
+        self._decisions = HotCounter(
             "sentinel_decisions",
             "Decisions by verdict (allow, deny), by the stage and reason that decided, and by tier.",
             ["verdict", "stage", "reason", "tier"],
-            registry=self.registry,
         )
+        self.registry.register(self._decisions)
         self._shadow = Counter(
             "sentinel_shadow_denials",
             "Requests that a stage in shadow mode would have refused.",
             ["stage", "reason", "tier"],
             registry=self.registry,
         )
-        self._duration = Histogram(
-            "sentinel_decision_duration_seconds",
-            "From the Check's arrival to its decision, the store's share included.",
-            ["verdict"],
-            buckets=DECISION_BUCKETS,
-            registry=self.registry,
+        self._allow_time, self._deny_time = HotHistogram(DECISION_BUCKETS), HotHistogram(DECISION_BUCKETS)
+        self.registry.register(
+            HotHistograms(
+                "sentinel_decision_duration_seconds",
+                "From the Check's arrival to its decision, the store's share included.",
+                "verdict",
+                {"allow": self._allow_time, "deny": self._deny_time},
+            )
         )
         self._problems = Counter(
             "sentinel_identify_problems",
@@ -83,9 +87,6 @@ class Metrics:
             "sentinel_internal_errors", "Exceptions of Sentinel itself.", registry=self.registry
         )
         self._declare_store()
-        self._bound: dict[tuple[bool, str, str, str], Counter] = {}
-        self._allow_time = self._duration.labels("allow")
-        self._deny_time = self._duration.labels("deny")
 
     def _declare_store(self) -> None:
         self._fallbacks = Counter(
@@ -117,15 +118,12 @@ class Metrics:
         """Count a decision."""
         check = decision.check
         tier = check.tenant.plan.tier
-        key = (decision.allowed, decision.stage, decision.reason, tier)
-        counter = self._bound.get(key)
-        if counter is None:
-            verdict = "allow" if decision.allowed else "deny"
-            counter = self._bound[key] = self._decisions.labels(
-                verdict, decision.stage.value, decision.reason.value, tier.value
-            )
-        counter.inc()
-        (self._allow_time if decision.allowed else self._deny_time).observe(elapsed_ns * _NS)
+        if decision.allowed:
+            self._decisions.inc(("allow", decision.stage, decision.reason, tier))
+            self._allow_time.observe(elapsed_ns * _NS)
+        else:
+            self._decisions.inc(("deny", decision.stage, decision.reason, tier))
+            self._deny_time.observe(elapsed_ns * _NS)
         for denial in decision.shadow:
             self._shadow.labels(denial.stage.value, denial.reason.value, tier.value).inc()
         if decision.fallback is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentinel_ext.core.token_bucket import NS_PER_MS, ATTO, TokenBucket
+from sentinel_ext.core.token_bucket import ATTO, NS_PER_MS, TokenBucket
 
 SETTINGS = settings(max_examples=150, deadline=None, derandomize=True)
 

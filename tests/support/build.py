@@ -105,9 +105,9 @@ def make_denial(reason: Reason = Reason.RATE_LIMITED, retry_ms: int = 1500, **fi
 
 
 def counting_hex() -> Callable[[int], str]:
-    """Return a source of "random" ids that counts: 1, 2, 3 as hex of the length asked for."""
+    """Return a source of "random" ids that counts: 1, 2, 3 in 16 digits, over and over."""
     numbers = itertools.count(1)
-    return lambda count: f"{next(numbers):0{count * 2}x}"
+    return lambda count: (f"{next(numbers):016x}" * count)[: count * 2]
 
 
 def make_engine(

@@ -207,7 +207,8 @@ def test_names_are_upper_case():
 def test_plan_defaults_are_in_the_cores_units():
     settings = load(BASE_RATE_LIMIT="7", WINDOW_MS="1500", BURST_CAPACITY="3", REFILL_RATE="0.007")
 
-    assert PlanDefaults(limit=7, window_us=1_500_000, burst=3, refill_nano=7_000_000) == settings.plan_defaults
+    expected = PlanDefaults(limit=7, window_us=1_500_000, burst=3, refill_nano=7_000_000)
+    assert expected == settings.plan_defaults
 
 
 def test_a_bucket_that_never_refills_is_worth_a_warning():

@@ -197,7 +197,7 @@ def test_a_valid_correlation_id_is_kept(given):
 def test_an_invalid_correlation_id_is_replaced_by_a_new_one(given):
     got = check(FakeCaller({"x-correlation-id": given}))
 
-    assert f"{1:032x}" == got.correlation_id
+    assert f"{1:016x}" * 2 == got.correlation_id
 
 
 def test_a_valid_traceparent_stands():
@@ -223,14 +223,14 @@ def test_a_valid_traceparent_stands():
 def test_a_broken_traceparent_is_replaced_unsampled_under_the_decisions_id(given):
     got = check(FakeCaller({"traceparent": given, "x-correlation-id": "kept"}))
 
-    assert f"00-{2:032x}-{1:016x}-00" == got.traceparent
+    assert f"00-{1:016x}{1:016x}-{1:016x}-00" == got.traceparent
     assert f"{1:016x}" == got.decision_id
 
 
 def test_a_minted_correlation_id_is_also_the_minted_trace_id():
     got = check(FakeCaller())
 
-    assert f"{1:032x}" == got.correlation_id
+    assert f"{1:016x}" * 2 == got.correlation_id
     assert f"00-{got.correlation_id}-{got.decision_id}-00" == got.traceparent
 
 
