@@ -57,6 +57,18 @@ class Address(msgspec.Struct, frozen=True):
         """Say whether this is a Unix socket."""
         return bool(self.path)
 
+    def nth(self, index: int) -> Address:
+        """Return the address of the worker `index`: `port + index`, or the socket path with `.index`.
+
+        Raises:
+            ValueError: there is no such port, or the path gets too long.
+        """
+        if self.is_unix:
+            return self.parse(f"unix://{self.path}.{index}")
+        if self.port + index > 65535:
+            raise ValueError(f"port {self.port} + {index} is above 65535")
+        return Address(self.host, self.port + index)
+
     def __str__(self) -> str:
         if self.path:
             return f"unix://{self.path}"

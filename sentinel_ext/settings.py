@@ -43,6 +43,10 @@ if TYPE_CHECKING:
 # A .env file holds two dozen lines; this stops an accidental /dev/zero or a dump.
 MAX_ENV_FILE_BYTES = 1 << 20
 
+# A machine for one Redis has no use for more: Redis answers some 150,000 windows a second on one core.
+MAX_WORKERS = 64
+DEBUG_GRPC_ADDRESS = Address(host="127.0.0.1", port=50052)
+
 _HOUR_MS = 3_600_000
 _MONTH_MS = 31 * 24 * _HOUR_MS
 
@@ -69,8 +73,11 @@ class Settings(BaseSettings):
     request_timeout_ms: Annotated[int, Whole(1, 24 * _HOUR_MS, "milliseconds")] = 30_000
     fail_open: Annotated[bool, Switch()] = True
 
-    # Our own servers. 127.0.0.1: neither asks who calls, so the network must be chosen on purpose.
+    # Our own servers. 127.0.0.1: none asks who calls, so the network must be chosen on purpose.
     grpc_address: Annotated[Address, ListenAddress()] = Address(host="127.0.0.1", port=50051)
+    # Each worker is a process with its own address: SO_REUSEPORT would spread Envoy's few connections badly.
+    workers: Annotated[int, Whole(1, MAX_WORKERS, "processes")] = 1
+    debug_grpc_address: Annotated[Address | None, ListenAddress(optional=True)] = DEBUG_GRPC_ADDRESS
     admin_address: Annotated[Address, ListenAddress()] = Address(host="127.0.0.1", port=9464)
 
     # Who calls, and what a plan gives unless the policy file says otherwise.
@@ -161,12 +168,52 @@ class Settings(BaseSettings):
         """Take values from the constructor alone: what a test builds must not depend on its environment."""
         return (init_settings,)
 
+    @property
+    def grpc_addresses(self) -> tuple[Address, ...]:
+        """Where the workers serve gRPC: GRPC_ADDRESS itself for one, else a range from it."""
+        if self.workers == 1:
+            return (self.grpc_address,)
+        return tuple(self.grpc_address.nth(index) for index in range(self.workers))
+
+    @property
+    def debug_address(self) -> Address | None:
+        """Where the debug port is: DEBUG_GRPC_ADDRESS; its default makes way for the workers' ports."""
+        address = self.debug_grpc_address
+        if address == DEBUG_GRPC_ADDRESS and address in self.grpc_addresses:
+            return Address(address.host, self.grpc_addresses[-1].port + 1)
+        return address
+
+    @field_validator("workers")
+    @classmethod
+    def _have_addresses(cls, workers: int, info: ValidationInfo) -> int:
+        address = info.data.get("grpc_address")
+        if workers > 1 and address is not None:
+            # One more: where the debug port's default moves to.
+            address.nth(workers)
+        return workers
+
     @field_validator("admin_address")
     @classmethod
-    def _is_not_the_grpc_address(cls, address: Address, info: ValidationInfo) -> Address:
+    def _is_nobody_elses(cls, address: Address, info: ValidationInfo) -> Address:
         if address == info.data.get("grpc_address"):
             raise ValueError("GRPC_ADDRESS is the same, and two servers cannot share it")
+        if address == info.data.get("debug_grpc_address"):
+            raise ValueError("DEBUG_GRPC_ADDRESS is the same, and two servers cannot share it")
         return address
+
+    @field_validator("debug_grpc_address")
+    @classmethod
+    def _is_not_the_grpc_address(cls, address: Address | None, info: ValidationInfo) -> Address | None:
+        if address is not None and address == info.data.get("grpc_address"):
+            raise ValueError("GRPC_ADDRESS is the same, and two servers cannot share it; or set it to off")
+        return address
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_shared_by_workers(cls, url: SecretUrl, info: ValidationInfo) -> SecretUrl:
+        if info.data.get("workers", 1) > 1 and url.reveal().startswith("memory:"):
+            raise ValueError("WORKERS are processes, which share no memory: name a Redis, or set WORKERS=1")
+        return url
 
     @field_validator("otlp_endpoint")
     @classmethod

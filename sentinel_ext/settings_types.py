@@ -162,14 +162,18 @@ class HeaderName(Kind):
 
 
 class ListenAddress(Kind):
-    """Where a server listens."""
+    """Where a server listens; None for "off" if `optional`."""
 
-    allowed = "host:port, [ipv6]:port or unix:///path"
+    def __init__(self, *, optional: bool = False) -> None:
+        self._optional = optional
+        self.allowed = "host:port, [ipv6]:port or unix:///path" + (", or off" if optional else "")
 
-    def parse(self, given: object) -> Address:
+    def parse(self, given: object) -> Address | None:
         """Return the address."""
         if isinstance(given, Address):
             return given
+        if self._optional and (given is None or str(given).lower() == "off"):
+            return None
         text = str(given)
         if "://" in text and not text.startswith("unix://"):
             raise ValueError("an address has no scheme such as http://")

@@ -30,8 +30,8 @@ def command(  # noqa: PLR0913  one parameter per option
         str, typer.Option(help="The host Envoy listens on; the port is PORT.")
     ] = "0.0.0.0",  # noqa: S104  a gateway is there to be reached
     sentinel_address: Annotated[
-        str | None,
-        typer.Option(help="Where Envoy finds Sentinel, if not at GRPC_ADDRESS."),
+        list[str] | None,
+        typer.Option(help="Where Envoy finds Sentinel, if not at the workers' addresses. May be repeated."),
     ] = None,
     envoy_admin_address: Annotated[str, typer.Option(help="Envoy's admin interface.")] = "127.0.0.1:9901",
     check_timeout_ms: Annotated[
@@ -44,7 +44,7 @@ def command(  # noqa: PLR0913  one parameter per option
     """Print an Envoy bootstrap that asks this Sentinel.
 
     It is made from the same variables and policy file that `serve` reads: PORT, DOWNSTREAM_URL, GRPC_ADDRESS,
-    FAIL_OPEN, REQUEST_TIMEOUT_MS, TENANT_HEADER, POLICY_FILE.
+    WORKERS, FAIL_OPEN, REQUEST_TIMEOUT_MS, TENANT_HEADER, POLICY_FILE.
 
     Example: `DOWNSTREAM_URL=http://backend:8080 sentinel-ext envoy-config -o envoy.yaml; envoy -c envoy.yaml`
     """
@@ -58,7 +58,7 @@ def command(  # noqa: PLR0913  one parameter per option
         settings,
         policy,
         listen_host=listen_address.strip("[]"),
-        sentinel=None if sentinel_address is None else _address("--sentinel-address", sentinel_address),
+        sentinels=tuple(_address("--sentinel-address", text) for text in sentinel_address or ()),
         admin_address=_address("--envoy-admin-address", envoy_admin_address),
         check_timeout_ms=check_timeout_ms,
         ca_file=ca_file,

@@ -20,6 +20,7 @@ def command() -> None:
     from sentinel_ext.policy.loader import load_policy  # noqa: PLC0415
     from sentinel_ext.settings import Settings  # noqa: PLC0415
     from sentinel_ext.telemetry.logging import LogWriter, logger  # noqa: PLC0415
+    from sentinel_ext.workers import Supervisor  # noqa: PLC0415
 
     settings = Settings.load()
     policy = load_policy(settings.policy_file, settings.plan_defaults, settings.tenant_header)
@@ -28,6 +29,7 @@ def command() -> None:
     try:
         for warning in settings.warnings:
             logger.warning(warning)
-        uvloop.run(Application(settings, policy, logs).run())
+        serving = Application(settings, policy, logs) if settings.workers == 1 else Supervisor(settings)
+        uvloop.run(serving.run())
     finally:
         logs.stop()

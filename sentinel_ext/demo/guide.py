@@ -33,7 +33,7 @@ def things_to_try(setup: Setup, tallies: Sequence[Tally], redis_socket: Path | N
             "meet a limit",
             f"for i in $(seq 40); do curl -s -o /dev/null -w '%{{http_code}} ' -H {last} {url}; done; echo",
         ),
-        ("gRPC services", f"grpcurl -plaintext {_grpcurl_target(setup.settings.grpc_address)} list"),
+        ("gRPC services", f"grpcurl -plaintext {_grpcurl_target(setup.settings.grpc_addresses[0])} list"),
     ]
     if redis_socket is not None and setup.redis_server is not None:
         beside = setup.redis_server.with_name("redis-cli")

@@ -76,9 +76,11 @@ class Setup:
         claims = [
             ports.Claim("Envoy", "PORT", Address(host=LISTEN_HOST, port=settings.port)),
             ports.Claim("Envoy's admin pages", "--envoy-admin-address", self.envoy_admin),
-            ports.Claim("Sentinel's gRPC", "GRPC_ADDRESS", settings.grpc_address),
+            *(ports.Claim("Sentinel's gRPC", "GRPC_ADDRESS", each) for each in settings.grpc_addresses),
             ports.Claim("Sentinel's admin pages", "ADMIN_ADDRESS", settings.admin_address),
         ]
+        if settings.debug_address is not None:
+            claims.append(ports.Claim("Sentinel's debug gRPC", "DEBUG_GRPC_ADDRESS", settings.debug_address))
         if self.upstream is not None:
             claims.append(ports.Claim("the demo's upstream", "DOWNSTREAM_URL", self.upstream))
         return claims

@@ -133,7 +133,7 @@ class Stack:
                 "Sentinel", [sys.executable, "-m", "sentinel_ext", "serve"], environment
             )
             await child.wait_ready(admin.is_ready)
-        self._board.done("Sentinel", f"gRPC at {self._settings.grpc_address}")
+        self._board.done("Sentinel", f"gRPC at {', '.join(map(str, self._settings.grpc_addresses))}")
 
     async def _start_envoy(self) -> None:
         setup = self._setup

@@ -32,7 +32,7 @@ _PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 def sentinel_cluster(options: BootstrapOptions) -> cluster.Cluster:
     """Return the cluster `sentinel`: HTTP/2, health-checked, never throttled."""
-    address = options.sentinel
+    first = options.sentinels[0]
     keepalive = core.KeepaliveSettings(interval=timedelta(seconds=30), timeout=timedelta(seconds=5))
     http2 = upstream_http.HttpProtocolOptionsExplicitHttpConfig(
         http2_protocol_options=core.Http2ProtocolOptions(connection_keepalive=keepalive)
@@ -40,14 +40,14 @@ def sentinel_cluster(options: BootstrapOptions) -> cluster.Cluster:
     protocol = upstream_http.HttpProtocolOptions(explicit_http_config=http2)
     return cluster.Cluster(
         name=SENTINEL,
-        type=_discovery(address.host, is_unix=address.is_unix),
+        type=_discovery(first.host, is_unix=first.is_unix),
         connect_timeout=timedelta(milliseconds=250),
         typed_extension_protocol_options={_PROTOCOL_OPTIONS: Any.pack(protocol)},
         health_checks=[_health_check()],
         # Nobody healthy means nobody: the default would send calls to dead instances in "panic".
         common_lb_config=cluster.ClusterCommonLbConfig(healthy_panic_threshold=envoy_type.Percent(value=0)),
         circuit_breakers=_unthrottled(),
-        load_assignment=_assignment(SENTINEL, core_address(address)),
+        load_assignment=_assignment(SENTINEL, *map(core_address, options.sentinels)),
     )
 
 
@@ -106,10 +106,10 @@ def _unthrottled() -> cluster.CircuitBreakers:
     return cluster.CircuitBreakers(thresholds=[thresholds])
 
 
-def _assignment(name: str, address: core.Address) -> endpoint.ClusterLoadAssignment:
-    one = endpoint.LbEndpoint(endpoint=endpoint.Endpoint(address=address))
+def _assignment(name: str, *addresses: core.Address) -> endpoint.ClusterLoadAssignment:
+    every = [endpoint.LbEndpoint(endpoint=endpoint.Endpoint(address=address)) for address in addresses]
     return endpoint.ClusterLoadAssignment(
-        cluster_name=name, endpoints=[endpoint.LocalityLbEndpoints(lb_endpoints=[one])]
+        cluster_name=name, endpoints=[endpoint.LocalityLbEndpoints(lb_endpoints=every)]
     )
 
 

@@ -30,7 +30,7 @@ class BootstrapOptions(msgspec.Struct, frozen=True, kw_only=True):
         listen_host: where Envoy's listener binds; 0.0.0.0 because a gateway is there to be reached.
         port: Envoy's listener.
         downstream_url: what Envoy forwards to, with an optional base path.
-        sentinel: where Envoy finds Sentinel.
+        sentinels: where Envoy finds Sentinel; one address for each worker.
         headers_sent: request headers that Envoy shows Sentinel. No others: cookies and authorization stay.
         fail_open: let requests pass while Sentinel cannot be reached.
         envoy_admin: Envoy's admin interface.
@@ -40,7 +40,7 @@ class BootstrapOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     port: int
     downstream_url: str
-    sentinel: Address
+    sentinels: tuple[Address, ...]
     headers_sent: tuple[str, ...]
     fail_open: bool
     request_timeout_ms: int
@@ -56,7 +56,7 @@ def options_from(  # noqa: PLR0913  what the settings do not say, by name
     policy: Policy,
     *,
     listen_host: str = "0.0.0.0",  # noqa: S104  a gateway is there to be reached
-    sentinel: Address | None = None,
+    sentinels: tuple[Address, ...] = (),
     admin_address: Address | None = None,
     check_timeout_ms: int = CHECK_TIMEOUT_MS,
     ca_file: str = CA_FILE,
@@ -64,14 +64,14 @@ def options_from(  # noqa: PLR0913  what the settings do not say, by name
     """Take the options from the settings that Sentinel itself runs with.
 
     Args:
-        sentinel: where Envoy finds Sentinel, if not at GRPC_ADDRESS (another container, a service name).
+        sentinels: where Envoy finds Sentinel, if not at the workers' addresses (another container).
         admin_address: Envoy's admin interface.
     """
     tenant_headers = [source.name for source in policy.sources if source.kind is SourceKind.HEADER]
     return BootstrapOptions(
         port=settings.port,
         downstream_url=settings.downstream_url,
-        sentinel=sentinel or settings.grpc_address,
+        sentinels=sentinels or settings.grpc_addresses,
         headers_sent=tuple(dict.fromkeys((*tenant_headers, *_ALWAYS_SENT))),
         fail_open=settings.fail_open,
         request_timeout_ms=settings.request_timeout_ms,

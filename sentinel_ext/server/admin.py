@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 
+from sentinel_ext.address import Address
 from sentinel_ext.server import listen
 
 if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
+    import socket
+    from collections.abc import Awaitable, Callable
 
-    from sentinel_ext.address import Address
+    from prometheus_client.registry import Collector
+
 
 # A scrape has no body; nobody sends this port anything.
 MAX_BODY_BYTES = 1024
@@ -30,10 +33,15 @@ class Readiness(Protocol):
 class AdminServer:
     """GET /metrics, /healthz, /readyz and an index."""
 
-    def __init__(self, address: Address, registry: CollectorRegistry, readiness: Readiness) -> None:
-        """Listen on `address` once started."""
+    def __init__(
+        self,
+        address: Address | socket.socket,
+        metrics: Callable[[], Awaitable[Collector]],
+        readiness: Readiness,
+    ) -> None:
+        """Listen on `address` once started; a socket is listening already, and stays its owner's."""
         self._address = address
-        self._registry = registry
+        self._collect = metrics
         self._readiness = readiness
         app = web.Application(client_max_size=MAX_BODY_BYTES)
         app.router.add_get("/", self._index)
@@ -48,20 +56,25 @@ class AdminServer:
         Raises:
             AddressInUseError, StartError: the address cannot be had.
         """
-        listen.ensure_free(self._address, "ADMIN_ADDRESS")
+        if isinstance(self._address, Address):
+            listen.ensure_free(self._address, "ADMIN_ADDRESS")
         await self._runner.setup()
-        site: web.BaseSite
+        await self._site().start()
+        if isinstance(self._address, Address):
+            listen.allow_group(self._address)
+
+    def _site(self) -> web.BaseSite:
+        if not isinstance(self._address, Address):
+            return web.SockSite(self._runner, self._address)
         if self._address.is_unix:
-            site = web.UnixSite(self._runner, self._address.path)
-        else:
-            site = web.TCPSite(self._runner, self._address.host, self._address.port)
-        await site.start()
-        listen.allow_group(self._address)
+            return web.UnixSite(self._runner, self._address.path)
+        return web.TCPSite(self._runner, self._address.host, self._address.port)
 
     async def stop(self) -> None:
         """Close the port and end open requests."""
         await self._runner.cleanup()
-        listen.remove_socket(self._address)
+        if isinstance(self._address, Address):
+            listen.remove_socket(self._address)
 
     async def _index(self, _request: web.Request) -> web.Response:
         return web.Response(
@@ -70,7 +83,7 @@ class AdminServer:
 
     async def _metrics(self, request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return web.Response(body=encode(self._registry), headers={"content-type": content_type})
+        return web.Response(body=encode(await self._collect()), headers={"content-type": content_type})
 
     async def _healthz(self, _request: web.Request) -> web.Response:
         return web.Response(text="ok\n")

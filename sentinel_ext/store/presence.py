@@ -23,9 +23,9 @@ class Presence:
             local window divides its limit by.
     """
 
-    def __init__(self, store: Store, instance: str) -> None:
-        """Sign on as `instance` once started."""
-        self.instances = 1
+    def __init__(self, store: Store, instance: str, at_least: int = 1) -> None:
+        """Sign on as `instance` once started; until the store was heard, there are `at_least` instances."""
+        self.instances = at_least
         self._store = store
         self._instance = instance
         self._task: asyncio.Task[None] | None = None

@@ -30,6 +30,11 @@ _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "ta
 class JsonFormatter(logging.Formatter):
     """A record as one JSON object: time, level, logger, message, then what `extra` holds."""
 
+    def __init__(self, worker: int | None = None) -> None:
+        """Say on each line which worker wrote it, if there are several."""
+        super().__init__()
+        self._worker = {} if worker is None else {"worker": worker}
+
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         line: dict[str, Any] = {
@@ -37,6 +42,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **self._worker,
         }
         line.update((key, value) for key, value in vars(record).items() if key not in _PLAIN)
         if record.exc_info:
@@ -64,14 +70,16 @@ class _DroppingHandler(QueueHandler):
 class LogWriter:
     """Owns the root logger's output while the service runs."""
 
-    def __init__(self, level: str, stream: TextIO, max_lines: int = MAX_QUEUED_LINES) -> None:
+    def __init__(
+        self, level: str, stream: TextIO, max_lines: int = MAX_QUEUED_LINES, worker: int | None = None
+    ) -> None:
         """Route all loggers through the writer's thread.
 
         Args:
             level: debug, info, warning or error.
         """
         output = logging.StreamHandler(stream)
-        output.setFormatter(JsonFormatter())
+        output.setFormatter(JsonFormatter(worker))
         self._handler = _DroppingHandler(queue.Queue(max_lines))
         self._listener = QueueListener(self._handler.queue, output)
         root = logging.getLogger()

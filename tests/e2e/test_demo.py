@@ -49,7 +49,7 @@ class Demo:
         self.folder = folder
         self.temporary = folder / "t"
         self.temporary.mkdir()
-        self.port, upstream, grpc, admin, self.envoy_admin = free_ports(5)
+        self.port, upstream, grpc, admin, debug, self.envoy_admin = free_ports(6)
         self.environment = {
             "PATH": os.defpath,
             "HOME": str(folder),
@@ -58,6 +58,7 @@ class Demo:
             "DOWNSTREAM_URL": f"http://localhost:{upstream}",
             "GRPC_ADDRESS": f"127.0.0.1:{grpc}",
             "ADMIN_ADDRESS": f"127.0.0.1:{admin}",
+            "DEBUG_GRPC_ADDRESS": f"127.0.0.1:{debug}",
             # Also where CI asks for colours: these are files, not terminals.
             "FORCE_COLOR": "1",
         }

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
+ADDRESSES = ("GRPC_ADDRESS", "ADMIN_ADDRESS", "DEBUG_GRPC_ADDRESS")
 CHECK = "envoy.service.auth.v3.Authorization/Check"
 
 
@@ -76,9 +77,9 @@ def test_a_broken_policy_is_told_with_file_line_and_path(tmp_path: Path) -> None
     assert "policy.yaml:4:" in done.stderr
 
 
-@pytest.mark.parametrize("variable", ["GRPC_ADDRESS", "ADMIN_ADDRESS"])
+@pytest.mark.parametrize("variable", ADDRESSES)
 def test_a_port_in_use_is_named_and_nothing_is_left_running(tmp_path: Path, variable: str) -> None:
-    addresses = {name: f"127.0.0.1:{free_port()}" for name in ("GRPC_ADDRESS", "ADMIN_ADDRESS")}
+    addresses = {name: f"127.0.0.1:{free_port()}" for name in ADDRESSES}
     host, port = addresses[variable].split(":")
     with socket.create_server((host, int(port))):
         done = serve(tmp_path, **addresses)

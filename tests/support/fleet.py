@@ -66,6 +66,7 @@ class Sentinel:
             "PATH": os.environ["PATH"],
             "GRPC_ADDRESS": f"127.0.0.1:{self.grpc_port}",
             "ADMIN_ADDRESS": f"127.0.0.1:{self.admin_port}",
+            "DEBUG_GRPC_ADDRESS": "off",
             **environment,
         }
         self.log = folder / f"sentinel-{self.grpc_port}.log"

@@ -52,6 +52,8 @@ def test_the_defaults_are_the_documented_ones():
         "breaker_cooldown_ms": 30000,
         "breaker_half_open_max_requests": 5,
         "grpc_address": "127.0.0.1:50051",
+        "workers": 1,
+        "debug_grpc_address": "127.0.0.1:50052",
         "admin_address": "127.0.0.1:9464",
         "policy_file": None,
         "store_timeout_ms": 5,
@@ -336,3 +338,45 @@ def test_the_process_environment_is_the_default(monkeypatch):
     monkeypatch.setenv("TENANT_HEADER", "X-Org")
 
     assert "x-org" == Settings.load(env_file=None).tenant_header == os.environ["TENANT_HEADER"].lower()
+
+
+def test_workers_have_addresses_of_their_own_and_the_debug_port_makes_way():
+    alone, three = load(), load(WORKERS="3")
+
+    assert ["127.0.0.1:50051"] == [str(address) for address in alone.grpc_addresses]
+    assert "127.0.0.1:50052" == str(alone.debug_address)
+    assert ["127.0.0.1:50051", "127.0.0.1:50052", "127.0.0.1:50053"] == [
+        str(address) for address in three.grpc_addresses
+    ]
+    assert "127.0.0.1:50054" == str(three.debug_address)
+
+
+def test_workers_on_a_socket_have_paths_of_their_own():
+    settings = load(WORKERS="2", GRPC_ADDRESS="unix:///run/s.sock")
+
+    assert ["unix:///run/s.sock.0", "unix:///run/s.sock.1"] == [
+        str(address) for address in settings.grpc_addresses
+    ]
+    assert "127.0.0.1:50052" == str(settings.debug_address)
+
+
+def test_the_debug_port_can_be_off():
+    assert load(DEBUG_GRPC_ADDRESS="OFF").debug_address is None
+
+
+@pytest.mark.parametrize(
+    ("environ", "name", "words"),
+    [
+        ({"WORKERS": "3", "GRPC_ADDRESS": "h:65533"}, "WORKERS", "port 65533 + 3 is above 65535"),
+        ({"WORKERS": "2", "GRPC_ADDRESS": f"unix:///{'x' * 106}"}, "WORKERS", "socket path is longer"),
+        ({"WORKERS": "2", "REDIS_URL": "memory://"}, "REDIS_URL", "which share no memory"),
+        ({"DEBUG_GRPC_ADDRESS": "127.0.0.1:50051"}, "DEBUG_GRPC_ADDRESS", "GRPC_ADDRESS is the same"),
+        ({"ADMIN_ADDRESS": "127.0.0.1:50052"}, "ADMIN_ADDRESS", "DEBUG_GRPC_ADDRESS is the same"),
+        ({"WORKERS": "2", "ADMIN_ADDRESS": "127.0.0.1:50052"}, "ADMIN_ADDRESS", "DEBUG_GRPC_ADDRESS is"),
+    ],
+)
+def test_addresses_that_cannot_all_be_had(environ, name, words):
+    (problem,) = problems(**environ)
+
+    assert problem.startswith(f"{name}: got ")
+    assert words in problem

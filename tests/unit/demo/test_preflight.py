@@ -96,6 +96,7 @@ def test_every_address_that_the_demo_listens_on_is_claimed(tmp_path: Path) -> No
     own = setup_of(Settings(), tmp_path)
     given = setup_of(Settings(downstream_url="http://backend:8080"), tmp_path)
 
-    settings = ["PORT", "--envoy-admin-address", "GRPC_ADDRESS", "ADMIN_ADDRESS", "DOWNSTREAM_URL"]
+    settings = ["PORT", "--envoy-admin-address", "GRPC_ADDRESS", "ADMIN_ADDRESS", "DEBUG_GRPC_ADDRESS"]
+    settings.append("DOWNSTREAM_URL")
     assert settings == [claim.setting for claim in own.claims()]
     assert settings[:-1] == [claim.setting for claim in given.claims()]

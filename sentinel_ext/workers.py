@@ -1,0 +1,209 @@
+"""WORKERS processes under one supervisor: started, watched, restarted, drained; one admin address for all.
+
+Each worker is a whole `serve` with an address of its own (port + i, or socket path .i), because SO_REUSEPORT
+spreads the few connections of an Envoy badly. Its admin pages are on a loopback socket that the supervisor
+opened and keeps, so a restarted worker goes on with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from sentinel_ext.errors import StartError
+from sentinel_ext.server.admin import AdminServer
+from sentinel_ext.telemetry.summing import WorkerMetrics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client import Metric
+
+    from sentinel_ext.settings import Settings
+
+POLL_S = 1.0
+# A worker that is busy answers late, one that hangs never does; a scrape waits for neither.
+ASK_TIMEOUT_S = 1.0
+RESTART_FIRST_S = 0.1
+RESTART_MAX_S = 5.0
+# What a worker's own drain takes at most (app.py), and then some.
+STOP_S = 8.0
+
+logger = logging.getLogger("sentinel.workers")
+
+
+class Worker:
+    """One worker's process, over its restarts."""
+
+    def __init__(self, index: int, count: int) -> None:
+        """Open its admin socket; nothing is started."""
+        self.index = index
+        self.restarts = 0
+        self.is_ready = False
+        self.details: dict[str, Any] = {}
+        self.process: asyncio.subprocess.Process | None = None
+        self._count = count
+        self._admin = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._admin.getsockname()[1]}"
+
+    async def start(self) -> None:
+        """Start the process. It drains when its standard input ends: when the supervisor is gone."""
+        descriptor = self._admin.fileno()
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "sentinel_ext", "worker",
+            "--index", str(self.index), "--count", str(self._count), "--admin-descriptor", str(descriptor),
+            stdin=asyncio.subprocess.PIPE, pass_fds=(descriptor,), start_new_session=True,
+        )  # fmt: skip
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal if the process runs."""
+        if self.process is not None and self.process.returncode is None:
+            self.process.send_signal(number)
+
+    def close(self) -> None:
+        """Close the admin socket."""
+        self._admin.close()
+
+
+class Supervisor(Collector):
+    """Keeps the workers up until SIGTERM or SIGINT."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Prepare; nothing is started."""
+        self._settings = settings
+        self._workers = [Worker(index, settings.workers) for index in range(settings.workers)]
+        self._metrics = WorkerMetrics(settings.workers)
+        self._stopping = asyncio.Event()
+        self._admin = AdminServer(settings.admin_address, self._scrape, self)
+
+    async def run(self) -> None:
+        """Serve until a signal; then let all workers drain. A second signal ends the drain's wait.
+
+        Raises:
+            StartError: a worker could not start; its own message stands above.
+        """
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ASK_TIMEOUT_S))
+        keepers = [asyncio.create_task(self._keep(worker)) for worker in self._workers]
+        poller = asyncio.create_task(self._poll())
+        try:
+            await self._admin.start()
+            stopped = asyncio.create_task(stop.wait())
+            ends: set[asyncio.Task[Any]] = {stopped, poller, *keepers}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+        finally:
+            self._stopping.set()
+            await self._stop(keepers, stop)
+            poller.cancel()
+            await asyncio.wait({poller})
+            await self._admin.stop()
+            await self._session.close()
+            for worker in self._workers:
+                worker.close()
+        for keeper in keepers:
+            keeper.result()
+
+    def readiness(self) -> tuple[bool, dict[str, Any]]:
+        """Ready while some worker is: Envoy's health checks choose between them.
+
+        The store counts as available when every worker reaches it.
+        """
+        workers = [
+            {"ready": worker.is_ready, "restarts": worker.restarts, **worker.details}
+            for worker in self._workers
+        ]
+        reached = [worker.details.get("store", {}).get("available", False) for worker in self._workers]
+        ready = not self._stopping.is_set() and any(worker.is_ready for worker in self._workers)
+        return ready, {
+            "draining": self._stopping.is_set(),
+            "store": {"url": self._settings.redis_url.redacted, "available": all(reached)},
+            "workers": workers,
+        }
+
+    async def _keep(self, worker: Worker) -> None:
+        """Start the worker again whenever it ends.
+
+        Raises:
+            StartError: it ended before it was ever ready.
+        """
+        pause, was_ready = RESTART_FIRST_S, False
+        while not self._stopping.is_set():
+            await worker.start()
+            assert worker.process is not None  # noqa: S101  start() made it
+            code = await worker.process.wait()
+            was_ready, is_first = was_ready or worker.is_ready, not was_ready and not worker.is_ready
+            if worker.is_ready:
+                pause = RESTART_FIRST_S
+            worker.is_ready, worker.details = False, {}
+            self._metrics.ended(worker.index)
+            if self._stopping.is_set():
+                return
+            if is_first:
+                raise StartError(f"worker {worker.index} could not start: exit code {code}")
+            worker.restarts += 1
+            logger.error("worker ended", extra={"worker": worker.index, "code": code, "restart_in_s": pause})
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause)
+            pause = min(RESTART_MAX_S, pause * 2)
+
+    async def _stop(self, keepers: list[asyncio.Task[None]], stop: asyncio.Event) -> None:
+        stop.clear()
+        for worker in self._workers:
+            worker.signal(signal.SIGTERM)
+        hurry = asyncio.create_task(stop.wait())
+        ended = asyncio.gather(*keepers, return_exceptions=True)
+        either: set[asyncio.Future[Any]] = {hurry, ended}
+        await asyncio.wait(either, timeout=STOP_S, return_when=asyncio.FIRST_COMPLETED)
+        for worker in self._workers:
+            worker.signal(signal.SIGTERM)
+        await asyncio.wait({ended}, timeout=STOP_S if hurry.done() else 0)
+        for worker in self._workers:
+            worker.signal(signal.SIGKILL)
+        hurry.cancel()
+        await ended
+
+    async def _poll(self) -> None:
+        """Ask every worker how it is, and what it counted: the last word of one that dies later."""
+        while True:
+            await asyncio.gather(*(self._ask(worker) for worker in self._workers))
+            waits_for_start = not all(worker.is_ready for worker in self._workers)
+            await asyncio.sleep(POLL_S / 10 if waits_for_start else POLL_S)
+
+    async def _ask(self, worker: Worker) -> None:
+        try:
+            async with self._session.get(f"{worker.url}/readyz") as response:
+                details = await response.json()
+                worker.is_ready = bool(details.pop("ready"))
+                worker.details = details
+            await self._read_metrics(worker)
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            worker.is_ready = False
+
+    async def _read_metrics(self, worker: Worker) -> None:
+        async with self._session.get(f"{worker.url}/metrics") as response:
+            self._metrics.update(worker.index, await response.text())
+
+    async def _scrape(self) -> Supervisor:
+        await asyncio.gather(*(self._ask(worker) for worker in self._workers))
+        return self
+
+    def collect(self) -> Iterator[Metric]:
+        """All workers' metrics as one, and the supervisor's own."""
+        yield from self._metrics.collect()
+        ready = sum(worker.is_ready for worker in self._workers)
+        yield GaugeMetricFamily("sentinel_workers_ready", "Workers that are ready.", value=ready)
+        restarts = sum(worker.restarts for worker in self._workers)
+        yield CounterMetricFamily("sentinel_worker_restarts", "Workers started again.", value=restarts)

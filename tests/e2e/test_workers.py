@@ -1,0 +1,145 @@
+"""WORKERS=2 behind a real Envoy, with a real Redis: spread, summed, restarted, drained."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from support.envoy import free_port
+from support.fleet import Fleet, Sentinel, statuses
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from support.redis_server import RedisServer
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+async def fleet(short_folder: Path, redis_server: RedisServer) -> AsyncIterator[Fleet]:
+    environment = {
+        "REDIS_URL": redis_server.url,
+        "GRPC_ADDRESS": f"unix://{short_folder}/s.sock",
+        "WORKERS": "2",
+        "BASE_RATE_LIMIT": "100",
+        "BURST_CAPACITY": "100000",
+        "FAIL_OPEN": "false",
+    }
+    async with Fleet(short_folder, environment, config_arguments=("--check-timeout-ms", "5000")) as fleet:
+        yield fleet
+
+
+def workers_of(sentinel: Sentinel) -> list[int]:
+    """Process ids of the workers, as the kernel knows them."""
+    path = Path(f"/proc/{sentinel.process.pid}/task/{sentinel.process.pid}/children")
+    return [int(pid) for pid in path.read_text().split()]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def all_ended(pids: list[int]) -> None:
+    async with asyncio.timeout(15):
+        while any(map(is_running, pids)):
+            await asyncio.sleep(0.02)
+
+
+def decisions(samples: dict[str, float]) -> float:
+    return sum(value for name, value in samples.items() if name.startswith("sentinel_decisions_total"))
+
+
+async def test_requests_reach_both_and_are_counted_once(fleet: Fleet) -> None:
+    replies = await fleet.send(300, "acme")
+    samples = await fleet.sentinels[0].metrics()
+
+    assert 90 <= statuses(replies)[200] <= 100
+    assert (
+        300
+        == decisions(samples)
+        == samples['sentinel_decision_duration_seconds_count{verdict="allow"}']
+        + (samples['sentinel_decision_duration_seconds_count{verdict="deny"}'])
+    )
+    assert 2 == samples["sentinel_workers_ready"] == samples["sentinel_tenants"]
+    assert 2 == fleet.envoys[0].stat("cluster.sentinel.membership_healthy")
+    assert 1 == samples["sentinel_store_up"]
+
+
+async def test_a_worker_that_dies_is_replaced_and_nothing_that_was_counted_is_lost(fleet: Fleet) -> None:
+    sentinel = fleet.sentinels[0]
+    await fleet.send(50, "acme")
+    before = decisions(await sentinel.metrics())
+    first, second = workers_of(sentinel)
+
+    os.kill(first, signal.SIGKILL)
+    async with asyncio.timeout(20):
+        samples = await sentinel.metrics()
+        while samples["sentinel_worker_restarts_total"] < 1 or samples["sentinel_workers_ready"] < 2:
+            assert before <= decisions(samples)
+            await asyncio.sleep(0.05)
+            samples = await sentinel.metrics()
+    async with asyncio.timeout(10):
+        while fleet.envoys[0].stat("cluster.sentinel.membership_healthy") < 2:
+            await asyncio.sleep(0.05)
+    replies = await fleet.send(20, "globex")
+
+    assert second in workers_of(sentinel)
+    assert first not in workers_of(sentinel)
+    assert {200: 20} == statuses(replies)
+    assert before + 20 <= decisions(await sentinel.metrics())
+    assert '"message":"worker ended"' in sentinel.log.read_text()
+
+
+async def test_sigterm_drains_all_and_exits_0(fleet: Fleet) -> None:
+    sentinel, pids = fleet.sentinels[0], workers_of(fleet.sentinels[0])
+    await fleet.send(10, "acme")
+
+    assert 0 == sentinel.stop()
+
+    assert 2 == len(pids)
+    assert not any(map(is_running, pids))
+    assert 2 == sentinel.log.read_text().count('"message":"draining"')
+    assert not list(fleet.folder.glob("s.sock*"))
+
+
+async def test_workers_do_not_outlive_a_supervisor_that_was_killed(fleet: Fleet) -> None:
+    pids = workers_of(fleet.sentinels[0])
+
+    fleet.sentinels[0].kill()
+
+    assert 2 == len(pids)
+    await all_ended(pids)
+
+
+def test_a_worker_that_cannot_start_ends_the_service_with_its_reason(
+    short_folder: Path, redis_server: RedisServer
+) -> None:
+    (short_folder / "s.sock.1").touch()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "REDIS_URL": redis_server.url,
+        "GRPC_ADDRESS": f"unix://{short_folder}/s.sock",
+        "ADMIN_ADDRESS": f"127.0.0.1:{free_port()}",
+        "DEBUG_GRPC_ADDRESS": "off",
+        "WORKERS": "2",
+    }
+
+    command = [sys.executable, "-m", "sentinel_ext", "serve"]
+    done = subprocess.run(
+        command, env=environment, cwd=short_folder, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert 1 == done.returncode
+    assert "s.sock.1 exists and is not a socket" in done.stderr
+    assert "sentinel-ext: worker 1 could not start: exit code 1" in done.stderr
+    assert "Traceback" not in done.stderr
