@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
-GRPCURL_VERSION := v1.9.4
+GO_BIN := .tools/bin
+GO_TOOLS := $(GO_BIN)/grpcurl $(GO_BIN)/h2spec
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint tools format protos schema examples clean
@@ -25,15 +26,18 @@ demo: $(STAMP) ## start Redis, Sentinel, an upstream and Envoy, and show decisio
 test: lint tools ## lint, check the layers, run every test (ARGS='-k window' narrows)
 	@$(BIN)/python -m pytest $(ARGS)
 
-tools: .tools/grpcurl ## install grpcurl into .tools where Go is at hand; tests use it then
+tools: $(GO_TOOLS) ## install grpcurl and h2spec into .tools/bin where Go is at hand; tests use them then
 
-.tools/grpcurl:
-	@mkdir -p .tools
-	@if command -v go >/dev/null; then \
-	  echo "installing grpcurl $(GRPCURL_VERSION) into .tools (once)" >&2; \
-	  GOBIN=$(CURDIR)/.tools GOFLAGS=-trimpath go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION) 2>.tools/install.log \
-	    || { cat .tools/install.log >&2; exit 1; }; \
-	else echo "no Go: grpcurl is not installed, a reflection client stands in for it" >&2; fi
+$(GO_BIN)/grpcurl: GO_PACKAGES := github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
+# Not every module proxy has 2.6.0 (it never had a go.mod of its own); 2.2.1 has the same sections.
+$(GO_BIN)/h2spec: GO_PACKAGES := github.com/summerwind/h2spec/cmd/h2spec@v2.6.0 github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible
+$(GO_TOOLS):
+	@mkdir -p $(GO_BIN)
+	@command -v go >/dev/null || { echo "NO GO ON PATH: $(@F) is not installed; tests that need it say so" >&2; exit 0; }; \
+	for package in $(GO_PACKAGES); do \
+	  echo "building $$package into $(GO_BIN) (once)" >&2; \
+	  GOBIN=$(CURDIR)/$(GO_BIN) GOFLAGS=-trimpath go install $$package 2>$@.log && exit 0; \
+	done; cat $@.log >&2; exit 1
 
 lint: $(STAMP) ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .

@@ -94,7 +94,10 @@ class Ticket(Waiter):
 
     def __init__(self, engine: Engine, pending: Pending, deliver: Deliver, started_ns: int) -> None:
         """Made by Engine.decide."""
-        super().__init__(pending.query)
+        # In place of super().__init__: 0.15 µs.
+        self.query = pending.query
+        self.queued_at = 0.0
+        self.is_settled = False
         self._engine = engine
         self._pending = pending
         self._deliver = deliver

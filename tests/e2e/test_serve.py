@@ -118,7 +118,7 @@ async def test_a_password_never_shows(short_folder: Path) -> None:
 
 async def test_grpcurl_lists_describes_checks_and_asks_for_health(sentinel: Sentinel) -> None:
     """The real grpcurl where it was installed (`make tools`); tests/server has a client too."""
-    grpcurl = shutil.which("grpcurl", path=f"{ROOT / '.tools'}:{os.environ['PATH']}")
+    grpcurl = shutil.which("grpcurl", path=f"{ROOT / '.tools/bin'}:{os.environ['PATH']}")
     if grpcurl is None:
         assert shutil.which("go") is None, "Go is here, so `make tools` must have installed grpcurl"
         return
