@@ -20,6 +20,7 @@ from sentinel_ext.core.tenant import Tenants
 from sentinel_ext.engine import Engine
 from sentinel_ext.server.admin import AdminServer
 from sentinel_ext.server.grpcio import GrpcioServer
+from sentinel_ext.server.lean import LeanServer
 from sentinel_ext.services.authorization import Authorization
 from sentinel_ext.store.batcher import Batcher
 from sentinel_ext.store.factory import make_store
@@ -134,10 +135,19 @@ class Application:
             "instances": self._presence.instances,
         }
 
-    def _make_servers(self, methods: Sequence[Unary]) -> list[GrpcioServer]:
-        """The hot port, and the debug port with the same services."""
+    def _make_servers(self, methods: Sequence[Unary]) -> list[LeanServer | GrpcioServer]:
+        """The hot port, and the debug port with the same services on grpcio."""
         settings, address = self._settings, self._settings.grpc_addresses[self._place.index]
-        servers = [GrpcioServer(address, methods)]
+        servers: list[LeanServer | GrpcioServer] = []
+        if settings.grpc_server == "lean":
+            lean = LeanServer(address)
+            lean.add(methods)
+            lean.add_reflection()
+            lean.on_trip = self.metrics.wire_tripped
+            self._publish_wire(lean)
+            servers.append(lean)
+        else:
+            servers.append(GrpcioServer(address, methods))
         if settings.debug_address is not None and self._place.index == 0:
             servers.append(GrpcioServer(settings.debug_address, methods, "DEBUG_GRPC_ADDRESS"))
         return servers
@@ -175,6 +185,7 @@ class Application:
             extra={
                 "version": __version__,
                 "grpc": str(self._settings.grpc_addresses[self._place.index]),
+                "server": self._settings.grpc_server,
                 "admin": str(self._settings.admin_address),
                 "store": self._settings.redis_url.redacted,
             },
@@ -212,6 +223,21 @@ class Application:
     def _failed(self, error: Exception) -> None:
         self.metrics.failed()
         logger.error("internal error", exc_info=error)
+
+    def _publish_wire(self, server: LeanServer) -> None:
+        gauge, total = self.metrics.gauge, self.metrics.counter_of
+        gauge("sentinel_wire_connections", "Open connections.", lambda: float(server.connections))
+        gauge(
+            "sentinel_wire_in_flight",
+            "Calls whose handler has not returned.",
+            lambda: float(server.in_flight),
+        )
+        total("sentinel_wire_calls", "Calls given to a handler.", lambda: float(server.calls))
+        total(
+            "sentinel_wire_uncached_headers",
+            "Header blocks that were not answered by the cache.",
+            lambda: float(server.cache_misses),
+        )
 
     def _publish_gauges(self) -> None:
         gauge, total = self.metrics.gauge, self.metrics.counter_of

@@ -69,11 +69,14 @@ class Engine:
         step = self.pipeline.begin(check, started_ns)
         if isinstance(step, Pending):
             ticket = Ticket(self, step, deliver, started_ns)
-            fault = self.batcher.submit(ticket)
-            if fault is None:
-                return ticket
-            ticket.is_settled = True
-            step = self.pipeline.resume_without_store(step, self.instances(), started_ns)
+            try:
+                if self.batcher.submit(ticket) is None:
+                    return ticket
+                ticket.is_settled = True
+                step = self.pipeline.resume_without_store(step, self.instances(), started_ns)
+            except Exception:
+                ticket.abandon()
+                raise
         self.publish(step, started_ns)
         return step
 
@@ -111,6 +114,11 @@ class Ticket(Waiter):
             self._engine.pipeline.cancel(self._pending)
             self._engine.cancelled += 1
 
+    def abandon(self) -> None:
+        """End it without a word: a fault of ours came between."""
+        self.is_settled = True
+        self._engine.pipeline.cancel(self._pending)
+
     def settle(self, outcome: WindowReply | StoreFault) -> bool:
         """Resume with the store's word and deliver; True if hits were granted for nothing."""
         engine = self._engine
@@ -130,8 +138,14 @@ class Ticket(Waiter):
         except Exception as error:  # noqa: BLE001  a bug of ours must not stop the store's worker
             engine.failed(error)
             engine.pipeline.cancel(self._pending)
-            self._deliver(None)
+            self._deliver_fault()
         return granted and not self._passed
+
+    def _deliver_fault(self) -> None:
+        try:
+            self._deliver(None)
+        except Exception as error:  # noqa: BLE001  the same: others of the batch wait for their answers
+            self._engine.failed(error)
 
     def settle_late(self, reply: WindowReply) -> bool:
         """After the deadline or a cancellation: hits of a request that did not pass go back."""

@@ -74,6 +74,7 @@ class Settings(BaseSettings):
     fail_open: Annotated[bool, Switch()] = True
 
     # Our own servers. 127.0.0.1: none asks who calls, so the network must be chosen on purpose.
+    grpc_server: Annotated[str, OneOf("lean", "grpcio")] = "lean"
     grpc_address: Annotated[Address, ListenAddress()] = Address(host="127.0.0.1", port=50051)
     # Each worker is a process with its own address: SO_REUSEPORT would spread Envoy's few connections badly.
     workers: Annotated[int, Whole(1, MAX_WORKERS, "processes")] = 1

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # The proxy runs as another user of the same group (fsGroup in Kubernetes); nobody else may ask.
 SOCKET_MODE = 0o660
+# A family or an address that this machine does not have: ::1 of localhost where IPv6 is off.
+_NOT_HERE = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 
 
 def ensure_free(address: Address, variable: str) -> None:
@@ -32,6 +34,9 @@ def ensure_free(address: Address, variable: str) -> None:
             _ensure_free_path(Path(address.path), variable)
         else:
             _ensure_free_port(address)
+    except UnicodeError as error:
+        # What the resolver says to a label of more than 63 characters (RFC 1035 §2.3.4).
+        raise StartError(f"{variable}: cannot listen on {address}: not a host name") from error
     except OSError as error:
         message = f"{variable}: cannot listen on {address}: {error.strerror or error}"
         if error.errno == errno.EADDRINUSE:
@@ -52,13 +57,26 @@ def remove_socket(address: Address) -> None:
 
 
 def _ensure_free_port(address: Address) -> None:
+    """Try every address of the name; at least one must be of this machine, and none in use."""
     infos = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, kind, protocol, _, where = infos[0]
-    with socket.socket(family, kind, protocol) as probe:
-        # As the servers do: a port in TIME_WAIT is free, one that is listened on is not.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(where)
-        probe.listen(1)
+    missing: OSError | None = None
+    found = 0
+    for family, kind, protocol, _, where in infos:
+        try:
+            with socket.socket(family, kind, protocol) as probe:
+                # As the servers do: a port in TIME_WAIT is free, one that is listened on is not.
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe.bind(where)
+                probe.listen(1)
+                found += 1
+        except OSError as error:
+            if error.errno not in _NOT_HERE:
+                raise
+            missing = error
+    if not found and missing is not None:
+        raise missing
 
 
 def _ensure_free_path(path: Path, variable: str) -> None:
@@ -71,8 +89,12 @@ def _ensure_free_path(path: Path, variable: str) -> None:
     if not stat.S_ISSOCK(path.stat().st_mode):
         raise StartError(f"{variable}: {path} exists and is not a socket; remove it or choose another path")
     with socket.socket(socket.AF_UNIX) as probe:
+        # A frozen owner's backlog may be full: that is an owner, too, and not to be waited for.
+        probe.setblocking(False)
         try:
             probe.connect(str(path))
+        except BlockingIOError:
+            raise OSError(errno.EADDRINUSE, "address already in use") from None
         except ConnectionRefusedError:
             path.unlink()
         else:

@@ -51,7 +51,12 @@ class CheckCaller:
         if jwt is None or payload not in jwt.fields:
             return ""
         claims = jwt.fields[payload].struct_value.fields
-        return str(claims[name].string_value) if name in claims else ""
+        if name not in claims:
+            return ""
+        value = claims[name]
+        if value.number_value and value.number_value.is_integer():
+            return str(int(value.number_value))  # an organisation's id is often a number
+        return str(value.string_value)
 
 
 class Authorization:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import queue
 from datetime import UTC, datetime
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 # Lines waiting for the writer; beyond it they are dropped and counted. A line is about 400 bytes: 4 MB.
 MAX_QUEUED_LINES = 10_000
+STOP_S = 2.0
 # Refusals logged per second at level info; the next line says how many were left out.
 DENIALS_PER_S = 20
 
@@ -47,7 +50,11 @@ class JsonFormatter(logging.Formatter):
         line.update((key, value) for key, value in vars(record).items() if key not in _PLAIN)
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line, enc_hook=str).decode()
+        try:
+            return msgspec.json.encode(line, enc_hook=str).decode()
+        except (TypeError, ValueError, OverflowError):
+            # A lone surrogate, a key that is no text: the line matters more than its types.
+            return json.dumps({str(key): str(value) for key, value in line.items()})
 
 
 class _DroppingHandler(QueueHandler):
@@ -67,6 +74,26 @@ class _DroppingHandler(QueueHandler):
         return record
 
 
+class _Listener(QueueListener):
+    """The writer's thread. Ending it waits, but not for ever: stdout may be a pipe that nobody reads."""
+
+    def __init__(self, lines: queue.Queue[logging.LogRecord | None], output: logging.Handler) -> None:
+        super().__init__(lines, output)
+        self._lines = lines
+
+    def enqueue_sentinel(self) -> None:
+        """Put the end behind all lines; a full queue gets time to move."""
+        with contextlib.suppress(queue.Full):
+            self._lines.put(None, timeout=STOP_S)
+
+    def stop(self) -> None:
+        """Let it write what waits, for STOP_S at most; as a daemon it does not keep the process."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self.enqueue_sentinel()
+            thread.join(STOP_S)
+
+
 class LogWriter:
     """Owns the root logger's output while the service runs."""
 
@@ -80,8 +107,9 @@ class LogWriter:
         """
         output = logging.StreamHandler(stream)
         output.setFormatter(JsonFormatter(worker))
-        self._handler = _DroppingHandler(queue.Queue(max_lines))
-        self._listener = QueueListener(self._handler.queue, output)
+        lines: queue.Queue[logging.LogRecord | None] = queue.Queue(max_lines)
+        self._handler = _DroppingHandler(lines)
+        self._listener = _Listener(lines, output)
         root = logging.getLogger()
         root.handlers[:] = [self._handler]
         root.setLevel(level.upper())

@@ -56,6 +56,19 @@ class Metrics:
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
         Info("sentinel_build", "Version of Sentinel.", registry=self.registry).info({"version": version})
+        self._declare_decisions()
+        self._declare_store()
+        self._faults = Counter(
+            "sentinel_internal_errors", "Exceptions of Sentinel itself.", registry=self.registry
+        )
+        self._trips = Counter(
+            "sentinel_wire_trips",
+            "Limits against hostile or broken peers that tripped, by reason.",
+            ["reason"],
+            registry=self.registry,
+        )
+
+    def _declare_decisions(self) -> None:
         self._decisions = HotCounter(
             "sentinel_decisions",
             "Decisions by verdict (allow, deny), by the stage and reason that decided, and by tier.",
@@ -83,10 +96,6 @@ class Metrics:
             ["source", "problem"],
             registry=self.registry,
         )
-        self._faults = Counter(
-            "sentinel_internal_errors", "Exceptions of Sentinel itself.", registry=self.registry
-        )
-        self._declare_store()
 
     def _declare_store(self) -> None:
         self._fallbacks = Counter(
@@ -141,6 +150,10 @@ class Metrics:
     def failed(self) -> None:
         """Count an exception of our own."""
         self._faults.inc()
+
+    def wire_tripped(self, reason: str) -> None:
+        """Count a limit of the wire that tripped; reasons are a fixed set of the wire's."""
+        self._trips.labels(reason).inc()
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Publish a value that is read when scraped."""

@@ -28,7 +28,9 @@ tenants: {acme: gold, "trial-*": tiny, blocked: none, trusted: free}
 
 
 @pytest.fixture(scope="module", params=["tcp", "unix"])
-async def fleet(request: pytest.FixtureRequest, module_folder: Path) -> AsyncIterator[Fleet]:
+async def fleet(
+    request: pytest.FixtureRequest, module_folder: Path, grpc_server: str
+) -> AsyncIterator[Fleet]:
     (module_folder / "policy.yaml").write_text(POLICY)
     environment = {
         "REDIS_URL": "memory://",

@@ -33,7 +33,9 @@ tenants: {{"short-*": short, "bucket-*": bucket, "both-*": both}}
 
 
 @pytest.fixture(scope="module")
-async def fleet(shared_redis: RedisServer, module_folder: Path) -> AsyncIterator[Fleet]:
+async def fleet(shared_redis: RedisServer, module_folder: Path, grpc_server: str) -> AsyncIterator[Fleet]:
+    with shared_redis.client() as client:
+        client.flushall()  # of the run on the other server
     (module_folder / "policy.yaml").write_text(POLICY)
     environment = {
         "REDIS_URL": shared_redis.url,

@@ -19,7 +19,7 @@ from support.fleet import Sentinel
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("grpc_server")]
 
 ROOT = Path(__file__).parents[2]
 ADDRESSES = ("GRPC_ADDRESS", "ADMIN_ADDRESS", "DEBUG_GRPC_ADDRESS")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from support.redis_server import RedisServer
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("grpc_server")]
 
 DEADLINE_S = 0.005
 LIMIT = 40

@@ -58,7 +58,13 @@ class Upstream:
 
 
 class Sentinel:
-    """`sentinel-ext serve` with an environment of its own."""
+    """`sentinel-ext serve` with an environment of its own.
+
+    Attributes:
+        grpc_server: which server a test run is about; the fixture of the same name sets it.
+    """
+
+    grpc_server = "lean"
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.grpc_port, self.admin_port = free_port(), free_port()
@@ -67,6 +73,7 @@ class Sentinel:
             "GRPC_ADDRESS": f"127.0.0.1:{self.grpc_port}",
             "ADMIN_ADDRESS": f"127.0.0.1:{self.admin_port}",
             "DEBUG_GRPC_ADDRESS": "off",
+            "GRPC_SERVER": self.grpc_server,
             **environment,
         }
         self.log = folder / f"sentinel-{self.grpc_port}.log"

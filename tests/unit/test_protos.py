@@ -5,9 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from envoy.service.auth.v3 import external_auth_pb2
 from google.protobuf import json_format
 
 from sentinel_ext._pb.sentinel.v1 import decision_pb2
@@ -15,10 +15,7 @@ from sentinel_ext.core.decision import Decision, Reason, ShadowDenial
 from sentinel_ext.core.identify import Check
 from sentinel_ext.core.model import FailureMode, Plan, Stage, Tier
 from sentinel_ext.core.tenant import Tenant
-from sentinel_ext.services.authorization import allowed_response, denied_response
-
-if TYPE_CHECKING:
-    from envoy.service.auth.v3 import external_auth_pb2
+from sentinel_ext.services.check_response import CheckEncoder
 
 ROOT = Path(__file__).parents[2]
 PLAN = Plan("gold", Tier.VITAL, 10, 60_000_000, 5, 1000, FailureMode.OPEN)
@@ -52,7 +49,7 @@ def test_metadata_is_a_decision_metadata(*, allowed: bool) -> None:
         shadow=(ShadowDenial(Stage.BUCKET, Reason.LOCAL_RATE_LIMITED),),
         fallback=FailureMode.LOCAL,
     )
-    response: external_auth_pb2.CheckResponse = (allowed_response if allowed else denied_response)(decision)
+    response = external_auth_pb2.CheckResponse.FromString(CheckEncoder().encode(decision))
 
     fields = json_format.MessageToDict(response.dynamic_metadata)
     metadata = json_format.ParseDict(fields, decision_pb2.DecisionMetadata())  # refuses unknown fields

@@ -51,6 +51,7 @@ def test_the_defaults_are_the_documented_ones():
         "breaker_consecutive_failures": 10,
         "breaker_cooldown_ms": 30000,
         "breaker_half_open_max_requests": 5,
+        "grpc_server": "lean",
         "grpc_address": "127.0.0.1:50051",
         "workers": 1,
         "debug_grpc_address": "127.0.0.1:50052",

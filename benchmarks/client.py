@@ -1,0 +1,271 @@
+"""The client's half of HTTP/2 over prepared frames, for `load`."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import struct
+from collections import Counter
+from typing import TYPE_CHECKING, Final, cast
+
+import msgspec
+
+from benchmarks import hpack_lite
+from sentinel_ext.clock import monotonic_ns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAX_WINDOW: Final = 2**31 - 1
+DEFAULT_WINDOW: Final = 65_535
+# Our window is given back when half of it is used, which a run of seconds hardly reaches.
+CREDIT_AT: Final = 2**30
+SAMPLES: Final = 200
+SAMPLE_EVERY: Final = 64
+# What a plan's block or body may hold, to be replaced by the tenant's own name of equal length.
+TENANT: Final = "t0000000"
+
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_DATA, _HEADERS, _RST, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
+_END_STREAM, _ACK, _END_HEADERS, _PADDED = 1, 1, 4, 8
+# A prime, so that every tenant has its turn whatever their number, and neighbours are far apart. Each run starts
+# elsewhere: of a million tenants a run of seconds does not reach them all.
+_STRIDE = 7_368_787
+_TABLE_SIZE_0 = b"\x20"
+_HEADER = struct.Struct(">HBBBI")
+_U32 = struct.Struct(">I")
+_SETTING = struct.Struct(">HI")
+
+
+class LoadError(Exception):
+    """The run is void: the server closed a connection, or spoke in a way this client does not know."""
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """One run.
+
+    Attributes:
+        target: `host:port` or `unix:PATH`.
+        headers: the request's fields, pseudo-header fields first.
+        message: a gRPC request without its prefix; None sends no body and reads plain HTTP answers.
+        tenants: how many names take turns in place of TENANT.
+        warm_s, measured_s: seconds before measuring, and of measuring.
+        watched: processes whose CPU time counts, by what to call them.
+    """
+
+    target: str
+    headers: list[tuple[str, str]]
+    message: bytes | None = None
+    tenants: int = 1
+    connections: int = 4
+    streams: int = 25
+    warm_s: float = 0.5
+    measured_s: float = 3.0
+    watched: dict[str, int] = {}
+
+
+class Requests:
+    """Makes the frames of the next request; tenants take turns over all connections."""
+
+    def __init__(self, plan: Plan) -> None:
+        block, message = hpack_lite.encode(plan.headers), plan.message
+        marker = TENANT.encode()
+        self.is_grpc = message is not None
+        self._flags = _END_HEADERS if self.is_grpc else _END_HEADERS | _END_STREAM
+        head = _frame_start(len(block), _HEADERS, self._flags)
+        body = b"" if message is None else struct.pack(">BI", 0, len(message)) + message
+        self.size = len(body)
+        if max(self.size, len(block) + len(_TABLE_SIZE_0)) > 16_384:
+            raise LoadError("a request must fit one frame of 16,384 bytes")
+        self._head = head
+        self._middle = block
+        self._tail = _frame_start(self.size, _DATA, _END_STREAM)
+        self._body = body
+        self._tenants = plan.tenants
+        self._number = random.randrange(plan.tenants)
+        self._in_block, self._in_body = block.split(marker), body.split(marker)
+        self._varies = plan.tenants > 1
+        if self._varies and len(self._in_block) + len(self._in_body) == 2:
+            raise LoadError(f"nothing in the request says {TENANT}, so tenants cannot take turns")
+
+    def make(self, stream_id: int) -> bytes:
+        """Return HEADERS, and DATA for gRPC."""
+        number = _U32.pack(stream_id)
+        head, block, body = self._head, self._middle, self._body
+        if self._varies:
+            name = b"t%07d" % self._number
+            self._number = (self._number + _STRIDE) % self._tenants
+            block, body = name.join(self._in_block), name.join(self._in_body)
+        if stream_id == 1:
+            # A server that lowers the table's size must see the change at the start of the first block
+            # (RFC 9113 §4.3.1), and any server may.
+            block = _TABLE_SIZE_0 + block
+            head = _frame_start(len(block), _HEADERS, self._flags)
+        if not self.is_grpc:
+            return head + number + block
+        return b"".join((head, number, block, self._tail, number, body))
+
+
+def _frame_start(size: int, kind: int, flags: int) -> bytes:
+    return struct.pack(">HBBB", size >> 8, size & 255, kind, flags)
+
+
+class Meter:
+    """Counts while it is on."""
+
+    def __init__(self) -> None:
+        self.on = False
+        self.outcomes: Counter[str] = Counter()
+        self.latencies: list[int] = []
+        self.samples: list[bytes] = []
+        self._seen = 0
+
+    def answered(self, outcome: str, latency_ns: int) -> None:
+        """Count one answer."""
+        if self.on:
+            self.outcomes[outcome] += 1
+            self.latencies.append(latency_ns)
+
+    def message(self, data: bytes, start: int, end: int) -> None:
+        """Keep one message in SAMPLE_EVERY."""
+        self._seen += 1
+        if self.on and self._seen % SAMPLE_EVERY == 0 and len(self.samples) < SAMPLES:
+            self.samples.append(data[start:end])
+
+
+class Connection(asyncio.Protocol):
+    """One HTTP/2 connection that keeps `streams` requests open."""
+
+    def __init__(self, requests: Requests, meter: Meter, streams: int, failed: Callable[[str], None]) -> None:
+        self._requests, self._meter, self._failed = requests, meter, failed
+        self._status = hpack_lite.StatusReader()
+        self._free = streams
+        self._buffer = b""
+        self._next_id = 1
+        self._window = DEFAULT_WINDOW
+        self._taken = 0
+        self._sent_ns: dict[int, int] = {}
+        self._early: dict[int, str] = {}
+        self._out: list[bytes] = []
+        self._is_started = False
+        self.is_closing = False
+        self._handlers: dict[int, Callable[[bytes, int, int, int], None]] = {
+            _RST: self._reset,
+            _SETTINGS: self._settings,
+            _PING: self._ping,
+            _GOAWAY: self._goaway,
+            _WINDOW_UPDATE: self._credit,
+        }
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Send the preface; requests follow once the server's SETTINGS are there."""
+        # uvloop's transports are not instances of asyncio.Transport.
+        self._transport = cast("asyncio.Transport", transport)
+        # HEADER_TABLE_SIZE 0 (see hpack_lite), ENABLE_PUSH 0, and windows that never hold the server back.
+        settings = _SETTING.pack(1, 0) + _SETTING.pack(2, 0) + _SETTING.pack(4, MAX_WINDOW)
+        self._transport.write(
+            _PREFACE
+            + _frame_start(len(settings), _SETTINGS, 0)
+            + _U32.pack(0)
+            + settings
+            + _window_update(MAX_WINDOW - DEFAULT_WINDOW)
+        )
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Void the run, unless it is over."""
+        if not self.is_closing:
+            self._failed(f"the server closed a connection: {error or 'end of file'}")
+
+    def close(self) -> None:
+        """End the run; open requests are left to the server."""
+        self.is_closing = True
+        self._transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        """Read all frames, then send as many requests as were answered, in one write."""
+        if self._buffer:
+            data = self._buffer + data
+        now_ns, at, size = monotonic_ns(), 0, len(data)
+        while size - at >= 9:
+            high, low, kind, flags, stream_id = _HEADER.unpack_from(data, at)
+            start = at + 9
+            end = start + (high << 8 | low)
+            if end > size:
+                break
+            at = end
+            if kind == _HEADERS:
+                self._headers(data[start:end], flags, stream_id, now_ns)
+            elif kind == _DATA:
+                self._taken += end - start
+                self._meter.message(data, start, end)
+                if flags & _END_STREAM:
+                    self._finish(stream_id, self._early.pop(stream_id, "no status"), now_ns)
+            elif kind in self._handlers:
+                self._handlers[kind](data[start:end], flags, stream_id, now_ns)
+        self._buffer = data[at:]
+        if self._taken >= CREDIT_AT:
+            self._out.append(_window_update(self._taken))
+            self._taken = 0
+        self._flush(now_ns)
+
+    def _headers(self, block: bytes, flags: int, stream_id: int, now_ns: int) -> None:
+        if not flags & _END_HEADERS or flags & _PADDED:
+            self._failed("the server sends header blocks with CONTINUATION or padding")
+            return
+        grpc = self._requests.is_grpc
+        if flags & _END_STREAM:
+            self._finish(
+                stream_id, self._early.pop(stream_id, "") or self._status.read(block, grpc=grpc), now_ns
+            )
+        elif not grpc:
+            self._early[stream_id] = self._status.read(block, grpc=False)
+
+    def _finish(self, stream_id: int, outcome: str, now_ns: int) -> None:
+        # A stream that is not open any more was reset or answered before.
+        sent_ns = self._sent_ns.pop(stream_id, None)
+        if sent_ns is not None:
+            self._free += 1
+            self._meter.answered(outcome, now_ns - sent_ns)
+
+    def _reset(self, payload: bytes, _flags: int, stream_id: int, now_ns: int) -> None:
+        self._early.pop(stream_id, None)
+        self._finish(stream_id, f"rst {_U32.unpack(payload)[0]}", now_ns)
+
+    def _settings(self, payload: bytes, flags: int, _stream_id: int, _now_ns: int) -> None:
+        if flags & _ACK:
+            return
+        for key, value in _SETTING.iter_unpack(payload):
+            if key == 3 and not self._is_started:
+                self._free = min(self._free, value)
+        self._out.append(_frame_start(0, _SETTINGS, _ACK) + _U32.pack(0))
+        self._is_started = True
+
+    def _ping(self, payload: bytes, flags: int, _stream_id: int, _now_ns: int) -> None:
+        if not flags & _ACK:
+            self._out.append(_frame_start(8, _PING, _ACK) + _U32.pack(0) + payload)
+
+    def _goaway(self, payload: bytes, _flags: int, _stream_id: int, _now_ns: int) -> None:
+        code, text = _U32.unpack_from(payload, 4)[0], payload[8:].decode("ascii", "replace")
+        self._failed(f"the server sent GOAWAY {code} {text}")
+
+    def _credit(self, payload: bytes, _flags: int, stream_id: int, _now_ns: int) -> None:
+        # A request is one DATA frame that fits the smallest initial window, so a stream never waits.
+        if stream_id == 0:
+            self._window += _U32.unpack(payload)[0]
+
+    def _flush(self, now_ns: int) -> None:
+        if self._is_started and not self.is_closing:
+            requests, size, out = self._requests, self._requests.size, self._out
+            while self._free and self._window >= size:
+                self._free -= 1
+                self._window -= size
+                out.append(requests.make(self._next_id))
+                self._sent_ns[self._next_id] = now_ns
+                self._next_id += 2
+        if self._out:
+            self._transport.write(b"".join(self._out))
+            self._out = []
+
+
+def _window_update(size: int) -> bytes:
+    return _frame_start(4, _WINDOW_UPDATE, 0) + _U32.pack(0) + _U32.pack(size)

@@ -1,0 +1,200 @@
+"""Hot streams: an object that takes each message as bytes. For streams that live as long as a connection.
+
+An access log of a million entries is a million plain calls: no queue, no coroutine, no task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from sentinel_ext.wire.codes import Status
+from sentinel_ext.wire.methods import Kind
+
+if TYPE_CHECKING:
+    from sentinel_ext.server.calls import Start
+    from sentinel_ext.server.protocol import H2Protocol
+    from sentinel_ext.wire.stream import Stream
+
+
+class StreamHandler(Protocol):
+    """What a service has for each open stream. A method that raises ends the stream."""
+
+    def on_message(self, message: bytes) -> None:
+        """Take the next message; it counts as read when this returns."""
+
+    def on_half_close(self) -> None:
+        """The client will send nothing more; answer with `finish`, now or later."""
+
+    def on_cancel(self) -> None:
+        """The stream is over without `finish`: the client is gone, or the deadline passed."""
+
+    def on_writable(self) -> None:
+        """`send` said False, and there is room again."""
+
+    def on_drain(self) -> None:
+        """The server is about to stop; `finish` soon, or be ended with UNAVAILABLE."""
+
+
+class HotStream(msgspec.Struct, frozen=True):
+    """One streaming method over bytes.
+
+    Attributes:
+        service: full name.
+        name: `StreamAccessLogs`.
+        kind: CLIENT_STREAM or BIDI.
+        open: makes the handler of a new stream.
+    """
+
+    service: str
+    name: str
+    kind: Kind
+    open: Callable[[StreamCall], StreamHandler]
+
+    @property
+    def path(self) -> str:
+        """The HTTP/2 `:path`."""
+        return f"/{self.service}/{self.name}"
+
+
+class StreamCall:
+    """One open hot stream."""
+
+    __slots__ = ("_handler", "_protocol", "_slot", "_stream", "is_done")
+
+    def __init__(self, protocol: H2Protocol, stream: Stream) -> None:
+        """Made by the server."""
+        self._protocol = protocol
+        self._stream = stream
+        self._handler: StreamHandler | None = None
+        self._slot = 0
+        self.is_done = False
+
+    # For the handler.
+
+    @property
+    def deadline_ns(self) -> int:
+        """Monotonic nanoseconds at which it must be over; 0 is never."""
+        return self._stream.deadline_ns
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        """What the client sent; parsed when asked for."""
+        return self._stream.head.metadata
+
+    @property
+    def peer(self) -> str:
+        """Where the client is, in grpc's words."""
+        return self._protocol.peer.address
+
+    def send(self, message: bytes) -> bool:
+        """Send a message. False: hold the next one until `on_writable`, or the stream is over."""
+        if self.is_done:
+            return False
+        has_room = self._protocol.connection.send_message(self._stream, message)
+        self._protocol.touch()
+        return has_room
+
+    def finish(self, status: Status = Status.OK, text: str = "") -> bool:
+        """End the stream after what was sent. False: it was over already."""
+        if self.is_done:
+            return False
+        sent = self._protocol.connection.finish(self._stream, status, text)
+        self._end()
+        return sent
+
+    # For the server.
+
+    def begin(self, make: Callable[[StreamCall], StreamHandler]) -> None:
+        """Make the handler."""
+        self._stream.call = self
+        self._protocol.streams.add(self)
+        if self._stream.deadline_ns:
+            self._slot = self._protocol.hub.deadlines.add(self)
+        try:
+            self._handler = make(self)
+        except Exception as error:  # noqa: BLE001  the handler's bug ends its stream alone
+            self._fault(error)
+
+    def received(self, message: bytes) -> None:
+        """Hand on a message and give its credit back."""
+        handler = self._handler
+        if handler is None:
+            return
+        try:
+            handler.on_message(message)
+        except Exception as error:  # noqa: BLE001  as above
+            self._fault(error)
+        self._protocol.connection.consumed(self._stream, len(message))
+
+    def half_closed(self) -> None:
+        """Hand on the end of the request."""
+        if self._handler is not None:
+            self._tell(self._handler.on_half_close)
+
+    def writable(self) -> None:
+        """Hand on that there is room."""
+        if self._handler is not None:
+            self._tell(self._handler.on_writable)
+
+    def draining(self) -> None:
+        """Hand on that the end is near."""
+        if self._handler is not None:
+            self._tell(self._handler.on_drain)
+
+    def gone(self) -> None:
+        """The client is gone."""
+        self._cancel()
+        self._protocol.connection.release(self._stream)
+
+    def expire(self) -> None:
+        """The deadline passed."""
+        self.end(Status.DEADLINE_EXCEEDED, "Deadline Exceeded")
+
+    def end(self, status: Status, text: str) -> None:
+        """End it in the handler's place."""
+        if not self.is_done:
+            self._protocol.connection.fail(self._stream, status, text)
+            self._cancel()
+
+    def _tell(self, event: Callable[[], None]) -> None:
+        try:
+            event()
+        except Exception as error:  # noqa: BLE001  as above
+            self._fault(error)
+
+    def _fault(self, error: Exception) -> None:
+        if self.is_done:
+            self._protocol.hub.failed(error, "")
+            return
+        self._protocol.raised(self._stream, error)
+        self._cancel()
+
+    def _cancel(self) -> None:
+        handler = self._handler
+        self._end()
+        if handler is not None:
+            self._protocol.guarded(handler.on_cancel)
+
+    def _end(self) -> None:
+        if self.is_done:
+            return
+        self.is_done = True
+        self._handler = None
+        self._stream.call = None
+        self._protocol.streams.discard(self)
+        if self._slot:
+            self._protocol.hub.deadlines.discard(self, self._slot)
+        self._protocol.touch()
+
+
+def stream(method: HotStream) -> Start:
+    """Begin calls of a HotStream."""
+    make = method.open
+
+    def start(protocol: H2Protocol, opened: Stream, _message: bytes) -> None:
+        StreamCall(protocol, opened).begin(make)
+
+    return start

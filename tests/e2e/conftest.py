@@ -1,0 +1,19 @@
+"""The suite runs on both servers: what holds on one has to hold on the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from support.fleet import Sentinel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="module", params=["lean", "grpcio"])
+def grpc_server(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Set GRPC_SERVER of every Sentinel that the module starts."""
+    Sentinel.grpc_server = request.param
+    yield request.param
+    Sentinel.grpc_server = "lean"
