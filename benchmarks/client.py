@@ -28,8 +28,8 @@ TENANT: Final = "t0000000"
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RST, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 _END_STREAM, _ACK, _END_HEADERS, _PADDED = 1, 1, 4, 8
-# A prime, so that every tenant has its turn whatever their number, and neighbours are far apart. Each run starts
-# elsewhere: of a million tenants a run of seconds does not reach them all.
+# A prime, so that every tenant has its turn whatever their number. Each run starts elsewhere: of a million
+# tenants a run of seconds does not reach them all.
 _STRIDE = 7_368_787
 _TABLE_SIZE_0 = b"\x20"
 _HEADER = struct.Struct(">HBBBI")

@@ -34,7 +34,7 @@ def suite(options: Options) -> Table:
         title=f"one thing grows at a time, medians of {options.runs} runs",
         rows=rows,
         notes=[
-            f"connections: a constant answer, {OPEN} requests open in all; streams: the same on one connection",
+            f"connections: a constant answer, {OPEN} requests open; streams: the same on one connection",
             "header bytes: of the caller, inside a whole Check; tenants: take turns, a whole Check",
         ],
     )

@@ -98,7 +98,16 @@ def _start(programs: Programs, name: str, upstream: int) -> Gateway:
     _render(path, admin, running.environment if running is not None else settings)
     if running is None:
         _without_ext_authz(path)
-    argv = [find("envoy"), "-c", path, "--use-dynamic-base-id", "--concurrency", "1", "-l", "warning"]
+    argv = [
+        str(find("envoy")),
+        "-c",
+        str(path),
+        "--use-dynamic-base-id",
+        "--concurrency",
+        "1",
+        "-l",
+        "warning",
+    ]
     ready = f"http://127.0.0.1:{admin}/ready"
     return Gateway(port, programs.start(argv, cpu.core(1), lambda: http_get(ready) is not None), running)
 
@@ -167,8 +176,5 @@ def _row(name: str, gateway: Gateway, results: list[Result] | UnavailableError) 
         return Row(what=row.what, values=values, note=row.note)
     values |= {"sentinel_us": used["sentinel"] * 1e6 / answers}
     values |= {"ratio": used["sentinel"] / used["server"] if used["server"] else float("nan")}
-    return with_values(
-        Row(what=row.what, values=values, note=row.note),
-        {},
-        sentinel.remark((), gateway.sentinel.fallbacks()),
-    )
+    row = Row(what=row.what, values=values, note=row.note)
+    return with_values(row, {}, sentinel.remark((), gateway.sentinel.fallbacks()))

@@ -13,6 +13,7 @@ import grpc
 import uvloop
 
 from sentinel_ext.address import Address
+from sentinel_ext.server.lean import LeanServer
 from sentinel_ext.services.registry import Unary
 
 if TYPE_CHECKING:
@@ -48,8 +49,6 @@ async def _grpcio(address: Address) -> Any:  # noqa: ANN401  one of two unrelate
 
 async def _lean(address: Address) -> Any:  # noqa: ANN401
     """The lean server with a handler that answers at once, as Sentinel's own services do."""
-    from sentinel_ext.server.lean import LeanServer  # noqa: PLC0415  without it the other kinds still run
-
     server = LeanServer(address)
     server.add((Unary(SERVICE, METHOD, bytes, lambda _message, _reply: ANSWER),))
     await server.start()
@@ -58,8 +57,6 @@ async def _lean(address: Address) -> Any:  # noqa: ANN401
 
 async def _lean_async(address: Address) -> Any:  # noqa: ANN401
     """The lean server with the very coroutine that grpc.aio runs."""
-    from sentinel_ext.server.lean import LeanServer  # noqa: PLC0415
-
     server = LeanServer(address)
     server.add_generic_rpc_handlers((_generic_handler(),))
     await server.start()

@@ -223,14 +223,21 @@ class LeanServer:
 
     def _sockets(self) -> list[socket.socket]:
         """Bound sockets: one for a path, one for each address of a name."""
-        if self._address.is_unix:
-            sock = socket.socket(socket.AF_UNIX)
-            sock.bind(self._address.path)
-            return [sock]
+        address = self._address
+        if address.is_unix:
+            return [_bound(socket.socket(socket.AF_UNIX), address.path)]
         infos = socket.getaddrinfo(
-            self._address.host, self._address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-        return [_tcp_socket(family, where) for family, _, _, _, where in dict.fromkeys(infos)]
+        sockets: list[socket.socket] = []
+        try:
+            for family, _, _, _, where in dict.fromkeys(infos):
+                sockets.append(_tcp_socket(family, where))
+        except OSError:
+            for sock in sockets:
+                sock.close()
+            raise
+        return sockets
 
     def _close_listeners(self) -> None:
         for listener in self._listeners:
@@ -247,5 +254,13 @@ def _tcp_socket(family: int, where: Any) -> socket.socket:  # noqa: ANN401  depe
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
     if family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    sock.bind(where)
+    return _bound(sock, where)
+
+
+def _bound(sock: socket.socket, where: Any) -> socket.socket:  # noqa: ANN401  depends on the family
+    try:
+        sock.bind(where)
+    except OSError:
+        sock.close()
+        raise
     return sock

@@ -79,10 +79,13 @@ class Answering:
 
         Returns:
             False if the call was over already.
+
+        Raises:
+            ValueError: the trailers cannot be sent; nothing happened, so call again without them.
         """
-        if not is_running:
-            self.release(stream)
         if stream.is_ended:
+            if not is_running:
+                self.release(stream)
             return False
         block = status_blocks.trailer_block(
             status,
@@ -92,6 +95,8 @@ class Answering:
             trailers_only=not stream.has_headers,
             max_list=self._control.max_header_list,
         )
+        if not is_running:
+            self.release(stream)
         stream.has_headers = True
         self._sender.submit(stream, closing=block)
         self._calls.forget(stream)
@@ -113,6 +118,9 @@ class Answering:
 
         Returns:
             False if headers were sent already or the call is over.
+
+        Raises:
+            ValueError: the metadata cannot be sent.
         """
         if stream.is_ended or stream.has_headers:
             return False

@@ -52,6 +52,7 @@ class HeaderDecoder:
         "_cuts",
         "_decoder",
         "_find",
+        "_has_cache",
         "_is_acked",
         "_limits",
         "_methods",
@@ -73,14 +74,15 @@ class HeaderDecoder:
         if cache is not None and (cache.methods is not methods or cache.limits != limits):
             raise ValueError("the block cache belongs to other methods or limits")
         methods.freeze()
-        self._cache = cache
         self._methods = methods
         self._limits = limits
         self._decoder = hpack.Decoder(limits.max_header_list_hard)
         self._is_acked = False
         self._cuts: list[int] = []
         self.is_context_free = False
+        self._has_cache = cache is not None
         if cache is not None:
+            self._cache = cache
             self._find = cache.blocks.recent.get
             self._walk = FieldWalk(cache)
 
@@ -128,7 +130,7 @@ class HeaderDecoder:
         except hpack.HPACKError as error:
             raise HpackError(str(error)) from error
         # After the acknowledgement the library refuses a block that leaves the table above size 0.
-        if self._is_acked and self._cache is not None and not self._decoder.header_table_size:
+        if self._is_acked and self._has_cache and not self._decoder.header_table_size:
             self.is_context_free = True
         fields = []
         for pair in pairs:
@@ -142,8 +144,6 @@ class HeaderDecoder:
     def _miss(self, block: bytes) -> Head:
         """A block that is not among the recent ones."""
         cache = self._cache
-        if cache is None:
-            raise AssertionError("context-free without a cache")
         cache.misses += 1
         head = cache.blocks.get(block)
         if head is not None:

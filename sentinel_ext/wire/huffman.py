@@ -1,7 +1,7 @@
 """HPACK's Huffman code (RFC 7541 §5.2, appendix B), an octet at a time.
 
-The library decodes half an octet per step and takes 12 µs for a traceparent; a table of whole octets takes a
-fifth of that. The full table would cost 100 ms at start and most of it is never used, so it fills as
+The library decodes half an octet per step and takes 8 µs for a traceparent; a table of whole octets takes a
+quarter of that. The full table would cost 100 ms at start and most of it is never used, so it fills as
 octets are met.
 """
 

@@ -91,5 +91,6 @@ def _field(name: str, value: str | bytes) -> tuple[bytes, bytes]:
 
 
 def _from_base64(part: bytes) -> bytes:
-    bare = part.rstrip(b"=") if len(part) % 4 == 0 else part
-    return a2b_base64(bare + b"=" * (-len(bare) % 4), strict_mode=True)
+    """Padded as it should be, or not at all; anything between raises."""
+    padding = b"" if part.endswith(b"=") else b"=" * (-len(part) % 4)
+    return a2b_base64(part + padding, strict_mode=True)

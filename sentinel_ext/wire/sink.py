@@ -39,7 +39,7 @@ class Sink(Protocol):
         """`send_message` said False for this call, and there is room again."""
 
     def on_drained(self) -> None:
-        """A drain is finished: no stream is left and none will come."""
+        """A drain is finished, ours or one the client began: no stream is left and none will come."""
 
     def on_trip(self, reason: str) -> None:
         """A limit tripped or the peer broke the protocol. `reason` is one of a fixed set of words."""

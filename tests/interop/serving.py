@@ -12,6 +12,7 @@ from interop.servicer import TestServicer
 from interop_pb import test_pb2_grpc
 
 from sentinel_ext.address import Address
+from sentinel_ext.server.lean import LeanServer
 
 
 async def _grpc_aio(address: Address) -> Any:
@@ -23,8 +24,6 @@ async def _grpc_aio(address: Address) -> Any:
 
 
 async def _lean(address: Address) -> Any:
-    from sentinel_ext.server.lean import LeanServer  # noqa: PLC0415  the other kind runs without it
-
     server = LeanServer(address)
     test_pb2_grpc.add_TestServiceServicer_to_server(TestServicer(), server)
     await server.start()

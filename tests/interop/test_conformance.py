@@ -17,14 +17,6 @@ MAX_MESSAGE = 4 * 1024 * 1024
 EMPTY_CALL = "/grpc.testing.TestService/EmptyCall"
 
 
-@pytest.fixture
-def lean(server: str, request: pytest.FixtureRequest) -> str:
-    """The server's address, if it is one of ours: grpcio's core answers some of these otherwise."""
-    if "grpc.aio" in request.node.name:
-        pytest.skip("grpcio's core has rules of its own here")
-    return server
-
-
 def test_one_message_is_answered(server: str) -> None:
     answer = raw.call(server, raw.message(b""), path=EMPTY_CALL)
 

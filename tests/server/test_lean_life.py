@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import stat
 from pathlib import Path
@@ -16,6 +17,7 @@ from support.lean import PATIENCE_S, SERVICE, Client, ask, calling, local, refus
 
 from sentinel_ext.address import Address
 from sentinel_ext.errors import AddressInUseError, StartError
+from sentinel_ext.server import listen
 from sentinel_ext.server.calls import PENDING, Call, HotUnary
 from sentinel_ext.server.lean import LeanServer
 from sentinel_ext.server.streams import HotStream, StreamCall
@@ -82,6 +84,26 @@ async def test_every_address_of_a_name_is_listened_on(monkeypatch: pytest.Monkey
         async with grpc.aio.insecure_channel(f"{host}:{port}") as channel:
             assert b"x" == await ask(channel, "Echo", b"x")
     await server.stop(0)
+
+
+async def test_a_name_of_which_one_address_is_taken_leaves_nothing_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An unclosed socket would be a warning, and warnings are errors here."""
+    port = local().port
+    infos = [
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)),
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", port)),
+    ]
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "getaddrinfo", lambda *_arguments, **_named: infos)
+        patched.setattr(listen, "ensure_free", lambda *_arguments: None)
+        with pytest.raises(StartError, match="GRPC_ADDRESS: cannot listen on both"):
+            await LeanServer(Address("both.test", port)).start()
+    gc.collect()
+
+    with socket.create_server(("127.0.0.1", port)):
+        pass
 
 
 async def test_accepted_sockets_send_at_once_and_notice_dead_peers() -> None:

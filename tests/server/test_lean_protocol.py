@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 from support import lean_frames as frames
 from support.fakes import FakeClock, turns
@@ -19,7 +21,7 @@ from sentinel_ext.wire.hpack import BlockCache
 from sentinel_ext.wire.limits import Limits, ProcessBudget
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
 PATH = "/test.Service/Hot"
 ALL = 2**31 - 1 - 65_535
@@ -66,11 +68,12 @@ class RecordingTransport(asyncio.Transport):
 class Peer:
     """A connection with a recording transport, a clock, and pending calls."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, handlers: Mapping[str, Any] | None = None) -> None:
         self.clock = FakeClock()
         self.calls: list[Call] = []
         mounts = Mounts()
         mounts.add((HotUnary("test.Service", "Hot", self._handle),))
+        mounts.add_registered("test.Service", handlers or {})
         table = mounts.table()
         limits = limits or Limits.trusted()
         self.hub = Hub(table, limits, BlockCache(table, limits), ProcessBudget(), self.clock)
@@ -233,6 +236,73 @@ async def test_a_drain_ends_with_the_last_answer_not_with_the_next_tick(peer: Pe
 
     assert ["eof"] == peer.transport.ended
     assert 2 == sum(kind == frames.GOAWAY for kind, *_ in peer.transport.frames())
+
+
+async def echo(request: bytes, _context: Any) -> bytes:
+    return request
+
+
+async def repeat(request: bytes, context: Any) -> None:
+    context.add_done_callback(lambda _: None)
+    await context.write(request)
+
+
+async def join(requests: Any, _context: Any) -> bytes:
+    return b"".join([message async for message in requests])
+
+
+async def shout(requests: Any, context: Any) -> AsyncIterator[bytes]:
+    async for message in requests:
+        if message == b"abort":
+            await context.abort(grpc.StatusCode.ABORTED, "as told")
+        if message == b"bug":
+            raise KeyError(message)
+        yield message
+
+
+HANDLERS = {
+    "Echo": grpc.unary_unary_rpc_method_handler(echo),
+    "Repeat": grpc.unary_stream_rpc_method_handler(repeat),
+    "Join": grpc.stream_unary_rpc_method_handler(join),
+    "Shout": grpc.stream_stream_rpc_method_handler(shout),
+}
+
+
+@pytest.mark.parametrize("end", ["half-close", "reset", "deadline", "lost"])
+@pytest.mark.parametrize("message", [b"x", b"abort", b"bug"])
+async def test_calls_of_every_kind_and_end_leave_no_garbage(end: str, message: bytes) -> None:
+    peer = Peer(handlers=HANDLERS)
+    peer.greet()
+    timeout = (b"grpc-timeout", b"50m")
+    await turns(3)
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(40):
+            path = f"/test.Service/{('Echo', 'Repeat', 'Join', 'Shout')[number % 4]}"
+            stream_id = 2 * number + 1
+            flags = frames.END_STREAM if end == "half-close" else 0
+            peer.protocol.data_received(
+                frames.headers(stream_id, path, timeout) + frames.data(stream_id, message, flags)
+            )
+            await turns(3)
+            if end == "reset":
+                peer.protocol.data_received(frames.frame(frames.RST_STREAM, 0, stream_id, bytes(4)))
+        if end == "deadline":
+            peer.clock.advance(ms=60)
+            peer.hub.deadlines._fire()
+        if end == "lost":
+            peer.protocol.connection_lost(None)
+        await turns(6)
+        found = gc.collect()
+    finally:
+        gc.enable()
+
+    assert 0 == peer.hub.budget.in_flight
+    assert 0 == len(peer.hub.deadlines)
+    assert not peer.hub._tasks
+    assert not peer.protocol.streams
+    assert 0 == found
 
 
 # What the connections share.

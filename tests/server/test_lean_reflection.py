@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 import grpc.aio
 import pytest
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha._async import ReflectionServicer
 from support.lean import refused, serving
 
@@ -30,8 +30,13 @@ def add_generated(server: LeanServer) -> None:
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
 
 
+def enable_blocking(server: LeanServer) -> None:
+    """What grpcio's helper does on a server that is not its own asyncio one: the servicer for threads."""
+    reflection.enable_server_reflection(sorted(NAMES), server)
+
+
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
-@pytest.mark.parametrize("mount", [LeanServer.add_reflection, add_generated])
+@pytest.mark.parametrize("mount", [LeanServer.add_reflection, add_generated, enable_blocking])
 async def test_both_versions_list_all_services(version: str, mount: object) -> None:
     async with (
         serving(mount=mount) as (_, where),  # type: ignore[arg-type]

@@ -159,6 +159,24 @@ def test_a_tail_can_still_refuse_the_request(tail, status):
     assert head.method is None
 
 
+@pytest.mark.parametrize(
+    ("tail", "status"),
+    [
+        pytest.param(literal(b"grpc-timeout", b"0n"), 4, id="over already"),
+        pytest.param(literal(b"grpc-timeout", b"soon"), 13, id="bad"),
+        pytest.param(literal(b"grpc-timeout", b"1S") * 2, 13, id="two"),
+    ],
+)
+def test_a_timeout_behind_a_known_beginning_is_judged(tail, status):
+    decoder, cache = connection()
+    for number in range(3):
+        decoder.decode(block(*request(timeout=None)) + literal(b"x", b"%d" % number))
+    hits = cache.prefix_hits
+
+    assert status == decoder.decode(block(*request(timeout=None)) + tail).refusal.grpc_status
+    assert hits + 1 == cache.prefix_hits
+
+
 def test_more_fields_than_allowed_behind_a_known_beginning_are_too_many():
     decoder, _ = connection()
     for number in range(3):
@@ -215,6 +233,13 @@ def test_a_bomb_of_indexed_fields_is_stopped(gave_up):
     head = decoder.decode(indexed(3 if gave_up else 62) * 16_000)
 
     assert head.is_oversized
+
+
+@pytest.mark.parametrize("gave_up", [False, True])
+def test_a_long_huffman_string_is_too_large_before_it_is_decoded(gave_up):
+    decoder, _ = connection(gave_up=gave_up)
+
+    assert decoder.decode(block(*request(), (b"x", b"a" * 7000))).is_oversized
 
 
 def test_a_list_beyond_the_hard_limit_is_a_value():

@@ -16,6 +16,7 @@ from sentinel_ext.wire import metadata
         (b"AAE,AQ==, AQ", [b"\0\1", b"\1", b"\1"]),
         (b"A", None),
         (b"A===", None),
+        (b"AA=", None),
         (b"AA=E", None),
         (b"A-_=", None),
         (b"AAE=,!", None),

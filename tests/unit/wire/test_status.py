@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hpack
+import msgspec
 import pytest
 
 from sentinel_ext.wire import status
@@ -94,6 +95,7 @@ def test_a_handler_s_bad_trailers_are_an_error():
     ("refusal", "fields"),
     [
         (NOT_GRPC, [(b":status", b"415")]),
+        (msgspec.structs.replace(UNKNOWN_METHOD, message=""), [*HEADERS, (b"grpc-status", b"12")]),
         (
             UNKNOWN_METHOD,
             [*HEADERS, (b"grpc-status", b"12"), (b"grpc-message", b"unknown service or method")],
