@@ -8,10 +8,10 @@ GO_BIN := .tools/bin
 GO_TOOLS := $(GO_BIN)/grpcurl $(GO_BIN)/h2spec
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint tools format protos schema examples clean
+.PHONY: help demo test bench fuzz fuzz-guided lint tools format protos schema examples clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "Sentinel needs Python 3.11 or newer, %s is %d.%d; set PYTHON=python3.11" % (sys.executable, v[0], v[1]))'
@@ -38,6 +38,16 @@ $(GO_TOOLS):
 	  echo "building $$package into $(GO_BIN) (once)" >&2; \
 	  GOBIN=$(CURDIR)/$(GO_BIN) GOFLAGS=-trimpath go install $$package 2>$@.log && exit 0; \
 	done; cat $@.log >&2; exit 1
+
+bench: $(STAMP) ## measure: wire, whole Check, through Envoy, growth (ARGS='--only check --json out.json')
+	@$(BIN)/python -m benchmarks.run $(ARGS)
+
+fuzz: $(STAMP) ## seeded fuzz of the wire for a minute (ARGS='--seconds 600 --seed 7')
+	@cd tests && ../$(BIN)/python -m support.wire_fuzz $(ARGS)
+
+fuzz-guided: $(STAMP) ## coverage-guided fuzz of the wire (ARGS='-max_total_time=60'); installs atheris
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'atheris==3.0.0' >&2
+	@cd tests && ../$(BIN)/python -m support.wire_atheris $(ARGS)
 
 lint: $(STAMP) ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .

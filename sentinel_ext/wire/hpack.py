@@ -40,6 +40,17 @@ __all__ = ["BlockCache", "HeaderDecoder", "HpackError"]
 _MAX_CUTS: Final = 4
 
 
+def _judged_by(limits: Limits) -> tuple[int, ...]:
+    """The numbers that a verdict depends on; others may differ, as a connection's age does."""
+    return (
+        limits.max_header_list,
+        limits.max_header_list_hard,
+        limits.max_header_fields,
+        limits.max_huffman_string,
+        limits.max_timeout_ns,
+    )
+
+
 class HeaderDecoder:
     """One connection's decoder.
 
@@ -71,7 +82,9 @@ class HeaderDecoder:
         Raises:
             ValueError: the cache holds verdicts of other methods or limits.
         """
-        if cache is not None and (cache.methods is not methods or cache.limits != limits):
+        if cache is not None and (
+            cache.methods is not methods or _judged_by(cache.limits) != _judged_by(limits)
+        ):
             raise ValueError("the block cache belongs to other methods or limits")
         methods.freeze()
         self._methods = methods

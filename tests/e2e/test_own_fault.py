@@ -14,10 +14,13 @@ from support.fleet import Upstream
 
 from sentinel_ext.address import Address
 from sentinel_ext.server.grpcio import GrpcioServer
+from sentinel_ext.server.lean import LeanServer
 from sentinel_ext.services.authorization import Authorization
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from sentinel_ext.services.registry import Unary
 
 pytestmark = pytest.mark.e2e
 
@@ -26,15 +29,24 @@ def broken(*_: object) -> Never:
     raise ZeroDivisionError("a bug of ours")
 
 
+def make_server(kind: str, address: Address, methods: tuple[Unary, ...]) -> LeanServer | GrpcioServer:
+    if kind == "grpcio":
+        return GrpcioServer(address, methods)
+    server = LeanServer(address)
+    server.add(methods)
+    return server
+
+
+@pytest.mark.parametrize("kind", ["lean", "grpcio"])
 @pytest.mark.parametrize(
     ("fail_open", "status", "arrived"), [("true", 200, 1), ("false", 503, 0)], ids=["open", "closed"]
 )
 async def test_envoy_goes_by_its_failure_mode(
-    short_folder: Path, fail_open: str, status: int, arrived: int
+    short_folder: Path, kind: str, fail_open: str, status: int, arrived: int
 ) -> None:
     faults: list[Exception] = []
     address = Address("127.0.0.1", free_port())
-    server = GrpcioServer(address, Authorization(broken, faults.append).methods())
+    server = make_server(kind, address, Authorization(broken, faults.append).methods())
     await server.start()
     path, port, admin = short_folder / "envoy.yaml", free_port(), free_port()
     async with Upstream() as upstream:

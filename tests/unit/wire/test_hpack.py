@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hpack
+import msgspec
 import pytest
 from support.blocks import (
     CHECK,
@@ -313,3 +314,10 @@ def test_methods_cannot_change_behind_a_verdict():
 
     with pytest.raises(RuntimeError, match="frozen"):
         table.add(METHODS.get(CHECK))
+
+
+def test_a_cache_serves_connections_that_differ_in_what_no_verdict_depends_on():
+    """Each connection has an age of its own, so that a fleet's do not end in the same second."""
+    cache = BlockCache(METHODS, LIMITS)
+
+    HeaderDecoder(cache, METHODS, msgspec.structs.replace(LIMITS, max_age_ns=1_000_000_000))
