@@ -216,8 +216,8 @@ class Connection(Answering):
                     sink.on_message(stream, message)
                 elif what is Event.HALF_CLOSE:
                     sink.on_half_close(stream)
-                elif not self._has_room():
-                    self.fail(stream, Status.RESOURCE_EXHAUSTED, "too many calls in flight")
+                elif full := self._full():
+                    self.fail(stream, Status.RESOURCE_EXHAUSTED, full)
                 else:
                     stream.has_slot = True
                     self.in_flight += 1
@@ -228,17 +228,21 @@ class Connection(Answering):
                         calls.forget(stream)
                         sink.on_request(stream, message)
 
-    def _has_room(self) -> bool:
-        """May one more call begin? Handlers that were cancelled and still run count (CVE-2023-44487)."""
+    def _full(self) -> str:
+        """Why no call may begin; "" if one may. Handlers that were cancelled and still run count.
+
+        That count is the defence against rapid reset (CVE-2023-44487).
+        """
         if self.in_flight >= self._limits.max_in_flight:
             self._trip("in_flight")
         elif self._budget.in_flight >= self._budget.max_in_flight:
             self._trip("in_flight_process")
-        elif self._sender.queued > self._limits.max_output:
+        elif self._sender.queued > self._limits.max_output_hard:
             self._trip("output_queue")
+            return "too much output queued"
         else:
-            return True
-        return False
+            return ""
+        return "too many calls in flight"
 
     def _end(self, fault: Fault) -> None:
         """End by error: one GOAWAY with the true last id, and every call is cancelled (§5.4.1)."""

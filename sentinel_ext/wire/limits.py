@@ -71,7 +71,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_useless_frames: int = 100  # empty or PRIORITY frames, forgiven by a useful frame
 
     # Output towards a slow reader.
-    max_output: int = MIB  # queued; above it we stop reading
+    max_output: int = MIB  # queued; above it we stop reading, if it is the transport that is full
+    max_output_hard: int = 16 * MIB  # above it new calls are refused: closed windows must not stop reading
     progress_timeout_ns: int = 30 * SECOND  # bytes wait and none moved
     stream_flush_timeout_ns: int = 60 * SECOND  # an ended reply waits for its window
     tiny_frame: int = 256
@@ -127,6 +128,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             faults.append("closed_streams is not a power of two")
         if self.max_header_list > self.max_header_list_hard:
             faults.append("max_header_list is above max_header_list_hard")
+        if self.max_output > self.max_output_hard:
+            faults.append("max_output is above max_output_hard")
         if self.max_message > self.max_reassembly:
             faults.append("max_message is above max_reassembly")
         if faults:

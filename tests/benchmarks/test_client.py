@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import struct
-import sys
-from pathlib import Path
 
 import hpack
 import pytest
 from hyperframe.frame import DataFrame, Frame, GoAwayFrame, HeadersFrame, RstStreamFrame, SettingsFrame
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
 from benchmarks import hpack_lite
 from benchmarks.client import TENANT, Connection, LoadError, Meter, Plan, Requests
 from benchmarks.load import percentile

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -96,6 +97,23 @@ async def test_abort_in_the_middle_of_a_stream_comes_after_what_was_sent() -> No
 
         assert b"one" == await call.read()
         assert (grpc.StatusCode.DATA_LOSS, "gone") == await refused(call.read())
+
+
+async def test_nothing_is_sent_after_an_abort_that_was_swallowed() -> None:
+    async def stream(_request: bytes, context: Any) -> AsyncIterator[bytes]:
+        with suppress(Exception):
+            await context.abort(grpc.StatusCode.ABORTED, "as told")
+        yield b"too late"
+
+    async def writes(_request: bytes, context: Any) -> None:
+        with suppress(Exception):
+            await context.abort(grpc.StatusCode.ABORTED, "as told")
+        await context.write(b"too late")
+
+    for handler in (stream, writes):
+        async with calling({"Stream": grpc.unary_stream_rpc_method_handler(handler)}) as channel:
+            call = channel.unary_stream(f"/{SERVICE}/Stream")(b"")
+            assert (grpc.StatusCode.ABORTED, "as told") == await refused(call.read())
 
 
 async def test_abort_with_status_carries_details() -> None:
@@ -195,8 +213,9 @@ async def test_a_deadline_cancels_the_handler_once_and_frees_its_slot() -> None:
         serving({"Sleep": unary(sleep)}) as (server, where),
         grpc.aio.insecure_channel(where) as channel,
     ):
+        await channel.channel_ready()  # connecting takes its time, too
         code, _ = await refused(ask(channel, "Sleep", timeout=0.05))
-        await until(lambda: server.in_flight == 0)
+        await until(lambda: bool(ended) and server.in_flight == 0)
 
         assert grpc.StatusCode.DEADLINE_EXCEEDED is code
         assert [(True, True)] == ended

@@ -116,8 +116,9 @@ async def test_a_cancelled_call_is_told_once_and_cannot_be_answered() -> None:
 async def test_a_cancelled_call_that_nobody_was_told_of_counts_until_it_is_answered() -> None:
     later = Later()
     async with serving(hot=hot(later)) as (server, where), grpc.aio.insecure_channel(where) as channel:
+        await channel.channel_ready()  # connecting takes its time, too
         await refused(ask(channel, "Hot", timeout=0.05))
-        await until(lambda: later.calls[0][1].cancelled)
+        await until(lambda: bool(later.calls) and later.calls[0][1].cancelled)
 
         assert 1 == server.in_flight
         assert not later.calls[0][1].reply(b"late")
@@ -134,8 +135,9 @@ async def test_a_deadline_ends_a_pending_call() -> None:
         return later(data, call)
 
     async with serving(hot=hot(handle)) as (server, where), grpc.aio.insecure_channel(where) as channel:
+        await channel.channel_ready()  # connecting takes its time, too
         code, _ = await refused(ask(channel, "Hot", b"a", timeout=0.05))
-        await until(lambda: server.in_flight == 0)
+        await until(lambda: bool(told) and server.in_flight == 0)
 
         assert grpc.StatusCode.DEADLINE_EXCEEDED is code
         assert [b"a"] == told
@@ -179,8 +181,9 @@ async def test_methods_of_the_registry_answer_now_later_and_refuse_garbage() -> 
         assert tickets[0].reply(b"here")
         assert b"here" == await asked
 
+        await channel.channel_ready()  # connecting takes its time, too
         await refused(ask(channel, "Word", b"never", timeout=0.05))
-        await until(lambda: tickets[1].cancelled)
+        await until(lambda: len(tickets) == 2 and tickets[1].cancelled)
         assert not tickets[1].reply(b"late")
         assert 0 == server.in_flight
 
@@ -244,7 +247,7 @@ async def test_ten_thousand_calls_leave_no_garbage() -> None:
     loop = asyncio.get_running_loop()
 
     def later(data: bytes, call: Call) -> Any:
-        call.on_cancel(lambda: None)
+        call.on_cancel(lambda: call.reply(data))
         loop.call_soon(call.reply, data)
         return PENDING
 

@@ -377,6 +377,17 @@ async def test_health_is_there_and_says_not_serving_before_the_end() -> None:
         watch.cancel()
 
 
+async def test_an_end_without_notice_says_not_serving_before_it_cuts_the_watch() -> None:
+    async with serving(hot=(ECHO,)) as (server, where), grpc.aio.insecure_channel(where) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=SERVICE))
+        assert SERVING == (await watch.read()).status
+        stopping = asyncio.ensure_future(server.stop(0.4))
+
+        assert NOT_SERVING == (await watch.read()).status
+        assert grpc.StatusCode.UNAVAILABLE is (await refused(watch.read()))[0]
+        await stopping
+
+
 async def test_the_blocking_health_servicer_mounts_and_watches() -> None:
     servicer = health.HealthServicer()
     servicer.set("shop", SERVING)

@@ -14,6 +14,7 @@ from support.garbage import cycles
 
 from sentinel_ext.server import hub as hub_module
 from sentinel_ext.server.calls import PENDING, Call, HotUnary
+from sentinel_ext.server.handlers import inline
 from sentinel_ext.server.hub import Hub
 from sentinel_ext.server.mount import MAX_UNKNOWN_PATHS, Mounts, Routes
 from sentinel_ext.server.protocol import EOF_GRACE_NS, WRITE_HIGH, WRITE_LOW, H2Protocol
@@ -131,6 +132,15 @@ async def test_one_read_of_many_requests_is_one_write(peer: Peer) -> None:
     assert 1 == len(peer.transport.writes)
     assert 25 * 3 == len(peer.transport.frames())
     assert 25 == peer.hub.calls
+
+
+async def test_what_is_answered_within_a_read_asks_for_no_second_flush() -> None:
+    peer = Peer(handlers={"Inline": grpc.unary_unary_rpc_method_handler(inline(lambda data, _context: data))})
+    peer.greet()
+    peer.protocol.data_received(frames.request(1, "/test.Service/Inline", b"x"))
+
+    assert 1 == len(peer.transport.writes)
+    assert [] == peer.hub._dirty
 
 
 async def test_late_answers_of_one_turn_are_one_write(peer: Peer) -> None:

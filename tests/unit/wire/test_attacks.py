@@ -298,7 +298,7 @@ def test_a7_empty_frames_among_useful_ones_are_forgiven() -> None:
 
 
 def test_a9_replies_behind_a_closed_window_are_bounded() -> None:
-    peer = Peer(Limits(max_output=100 * KIB))
+    peer = Peer(Limits(max_output=KIB, max_output_hard=100 * KIB))
     peer.send(frames.settings([(frames.INITIAL_WINDOW_SIZE, 0)]))
 
     statuses = [peer.status(peer.send(peer.request(sid, bytes(1000))), sid) for sid in range(1, 2001, 2)]

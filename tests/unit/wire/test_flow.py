@@ -138,7 +138,7 @@ def test_a_streaming_handler_is_told_when_there_is_room_again_once() -> None:
 
 
 def test_a_stream_reset_while_it_waits_gives_its_bytes_back() -> None:
-    peer = Peer(Limits(max_output=100))
+    peer = Peer(Limits(max_output=100, max_output_hard=100))
     peer.send(initial_window(0))
     peer.send(peer.request(1, bytes(200)))
 
@@ -181,7 +181,7 @@ def test_a_transport_that_has_room_again_sends_statuses_though_windows_are_close
 
 
 def test_reading_stops_only_when_the_transport_is_full_and_too_much_waits() -> None:
-    peer = Peer(Limits(max_output=100))
+    peer = Peer(Limits(max_output=100, max_output_hard=100))
     peer.send(initial_window(0))
     peer.send(peer.request(1, bytes(200)))
     assert peer.connection.wants_read, "the WINDOW_UPDATE must be read"
