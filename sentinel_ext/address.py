@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 import msgspec
 
 # sockaddr_un.sun_path holds 108 bytes with the closing NUL (Linux unix(7)).
@@ -56,6 +58,16 @@ class Address(msgspec.Struct, frozen=True):
     def is_unix(self) -> bool:
         """Say whether this is a Unix socket."""
         return bool(self.path)
+
+    @property
+    def is_local(self) -> bool:
+        """Say whether only this host can reach it: a Unix socket, or loopback by number or its usual name."""
+        if self.is_unix or self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
 
     def nth(self, index: int) -> Address:
         """Return the address of the worker `index`: `port + index`, or the socket path with `.index`.

@@ -67,13 +67,13 @@ class LeanServer:
         Args:
             address: where.
             variable: the setting's name, for messages.
-            limits: of each connection; `Limits.trusted()` by default.
+            limits: of each connection; by default `trusted` on a Unix socket or loopback, else `exposed`.
             tls: for TLS or mTLS; see `tls.server_context`.
             max_connections: one more is closed at once.
         """
         self._address = address
         self._variable = variable
-        self._limits = limits or Limits.trusted()
+        self._limits = limits or _limits_for(address)
         self._tls = tls
         self._max_connections = max_connections
         self._mounts = Mounts()
@@ -243,6 +243,11 @@ class LeanServer:
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()
+
+
+def _limits_for(address: Address) -> Limits:
+    """Peers on this host are vouched for by it; a proxy of theirs may reset thousands of streams at once."""
+    return Limits.trusted() if address.is_local else Limits.exposed()
 
 
 def _tcp_socket(family: int, where: Any) -> socket.socket:  # noqa: ANN401  depends on the family

@@ -169,21 +169,10 @@ def admit(fields: Iterable[tuple[bytes, bytes]], methods: MethodTable, limits: L
 
 def judge(fields: Sequence[Field], methods: MethodTable, limits: Limits) -> Head:
     """The verdict on a request."""
-    kinds = size = 0
-    seen: dict[bytes, bytes] = {}
-    is_regular = False
-    for name, value, cost, kind in fields:
-        size += cost
-        kinds |= kind
-        if kind & PSEUDO:
-            if is_regular or name in seen:
-                return _MALFORMED_HEAD
-            seen[name] = value
-            continue
-        is_regular = True
-        if kind & (RULED | TIMEOUT):
-            # RFC 9110 §5.3: repeated fields are one list, which then fails where one value is asked for.
-            seen[name] = _joined(seen, name, value) if name in seen else value
+    gathered = _gather(fields)
+    if gathered is None:
+        return _MALFORMED_HEAD
+    seen, kinds, size = gathered
     if size > limits.max_header_list_hard or len(fields) > limits.max_header_fields:
         return OVERSIZED
     path = seen.get(b":path", b"")
@@ -194,10 +183,8 @@ def judge(fields: Sequence[Field], methods: MethodTable, limits: Limits) -> Head
     timeout_ns = None if timeout is None else parse_timeout(timeout)
     if timeout is not None and timeout_ns is None:
         kinds |= BAD_TIMEOUT_FIELD
-    if size > limits.max_header_list:
-        refusal: Refusal | None = LARGE_METADATA
-    else:
-        refusal = _refusal(seen, kinds, method, timeout_ns)
+    is_large = size > limits.max_header_list
+    refusal = LARGE_METADATA if is_large else _refusal(seen, kinds, method, timeout_ns)
     return Head(
         () if refusal is not None else tuple(fields),
         method if refusal is None else None,
@@ -211,6 +198,25 @@ def judge(fields: Sequence[Field], methods: MethodTable, limits: Limits) -> Head
         size,
         kinds,
     )
+
+
+def _gather(fields: Sequence[Field]) -> tuple[dict[bytes, bytes], int, int] | None:
+    """The fields that rules ask for, all kinds, the size; None if a pseudo-header field is out of place."""
+    seen: dict[bytes, bytes] = {}
+    kinds = size = is_regular = 0
+    for name, value, cost, kind in fields:
+        size += cost
+        kinds |= kind
+        if kind & PSEUDO:
+            if is_regular or name in seen:
+                return None
+            seen[name] = value
+            continue
+        is_regular = 1
+        if kind & (RULED | TIMEOUT):
+            # RFC 9110 §5.3: repeated fields are one list, which then fails where one value is asked for.
+            seen[name] = _joined(seen, name, value) if name in seen else value
+    return seen, kinds, size
 
 
 def extend(head: Head, tail: Sequence[Field], limits: Limits) -> Head | None:

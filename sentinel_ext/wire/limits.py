@@ -85,7 +85,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     keepalive_timeout_ns: int = 20 * SECOND
     max_idle_ns: int = 0  # since the last stream closed
     max_age_ns: int = 0  # the shell adds its jitter
-    goaway_pause_ns: int = 5 * SECOND  # between the two GOAWAYs, if the PING is not acknowledged
+    goaway_pause_ns: int = SECOND  # between the two GOAWAYs, if the PING is not acknowledged
     drain_grace_ns: int = 30 * SECOND  # after the second GOAWAY
     linger_ns: int = SECOND  # after a GOAWAY for an error, keep discarding: a TCP RST would eat it
     max_stream_id: int = 1_610_612_736  # three quarters of 2^31: drain before the ids run out

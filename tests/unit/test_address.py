@@ -58,3 +58,28 @@ def test_a_socket_path_fits_its_kernel_structure():
     assert longest == Address.parse(f"unix://{longest}").path
     with pytest.raises(ValueError, match="longer than 107 bytes"):
         Address.parse(f"unix://{longest}s")
+
+
+@pytest.mark.parametrize(
+    ("text", "is_local"),
+    [
+        ("127.0.0.1:1", True),
+        ("127.9.9.9:1", True),
+        ("[::1]:1", True),
+        ("localhost:1", True),
+        ("unix:///run/s.sock", True),
+        ("0.0.0.0:1", False),
+        ("[::]:1", False),
+        ("10.0.0.1:1", False),
+        ("sentinel.internal:1", False),
+    ],
+)
+def test_an_address_that_only_this_host_reaches_is_local(text, is_local):
+    assert is_local == Address.parse(text).is_local
+
+
+def test_the_nth_address_is_the_next_port_or_a_path_with_its_number():
+    assert "127.0.0.1:50054" == str(Address.parse("127.0.0.1:50051").nth(3))
+    assert "unix:///run/s.sock.0" == str(Address.parse("unix:///run/s.sock").nth(0))
+    with pytest.raises(ValueError, match="above 65535"):
+        Address("h", 65535).nth(1)
