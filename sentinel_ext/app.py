@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -37,8 +38,12 @@ if TYPE_CHECKING:
     from sentinel_ext.services.registry import Unary
     from sentinel_ext.settings import Settings
 
-# Between NOT_SERVING and GOAWAY: Envoy's health check in our configurations asks every second.
+# Between NOT_SERVING and GOAWAY. Envoy's health check in our configurations asks every second, and later on a
+# busy machine: so until nobody has asked for a decision for a while, but not for ever.
 DRAIN_S = 1.2
+DRAIN_QUIET_S = 0.3
+DRAIN_MAX_S = 5.0
+DRAIN_POLL_S = 0.1
 # A Check takes milliseconds; what has not ended by then never will.
 GRACE_S = 3.0
 # Small objects die young here; fewer young collections cost less than they find (docs/performance.md).
@@ -196,15 +201,24 @@ class Application:
         self._draining = True
         for server in self._servers:
             await server.refuse_new()
-        try:
-            async with asyncio.timeout(DRAIN_S):
-                await hurry.wait()
-        except TimeoutError:
-            pass
+        await self._turned_away(hurry)
         grace_s = 0 if hurry.is_set() else GRACE_S
         await asyncio.gather(*(server.stop(grace_s) for server in self._servers))
         await self._admin.stop()
         logger.info("stopped")
+
+    async def _turned_away(self, hurry: asyncio.Event) -> None:
+        """Return when proxies have turned away: a listener closed earlier costs requests."""
+        waited = quiet = 0.0
+        decided = self.metrics.decision_count
+        while waited < DRAIN_S or (quiet < DRAIN_QUIET_S and waited < DRAIN_MAX_S):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(DRAIN_POLL_S):
+                    await hurry.wait()
+                    return
+            waited += DRAIN_POLL_S
+            before, decided = decided, self.metrics.decision_count
+            quiet = quiet + DRAIN_POLL_S if decided == before else 0.0
 
     async def _stop_background(self) -> None:
         await self._presence.close()

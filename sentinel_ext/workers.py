@@ -35,8 +35,8 @@ POLL_S = 1.0
 ASK_TIMEOUT_S = 1.0
 RESTART_FIRST_S = 0.1
 RESTART_MAX_S = 5.0
-# What a worker's own drain takes at most (app.py), and then some.
-STOP_S = 8.0
+# What a worker's own drain takes at most (app.py: 5 s, 3 s of grace, 2 s for handlers), and then some.
+STOP_S = 12.0
 
 logger = logging.getLogger("sentinel.workers")
 

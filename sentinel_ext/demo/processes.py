@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Poll = Callable[[], Awaitable[bool]]
 
 # Sentinel drains before it ends; Envoy and Redis end within milliseconds.
-GRACE_S = 8.0
+GRACE_S = 12.0
 # All of them are ready within two seconds on an idle machine; a busy CI machine gets patience.
 READY_TIMEOUT_S = 45.0
 POLL_S = 0.05

@@ -140,6 +140,11 @@ class Metrics:
         if check.problem is not None:
             self._problems.labels(check.problem.source.kind.value, check.problem.problem).inc()
 
+    @property
+    def decision_count(self) -> int:
+        """Decisions so far."""
+        return sum(self._decisions.counts.values())
+
     def store_called(self, seconds: float, entries: int, fault: StoreFault | None) -> None:
         """Count a call to the store."""
         self._store_time.observe(seconds)
