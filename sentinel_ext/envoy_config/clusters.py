@@ -45,7 +45,11 @@ def sentinel_cluster(options: BootstrapOptions) -> cluster.Cluster:
         typed_extension_protocol_options={_PROTOCOL_OPTIONS: Any.pack(protocol)},
         health_checks=[_health_check()],
         # Nobody healthy means nobody: the default would send calls to dead instances in "panic".
-        common_lb_config=cluster.ClusterCommonLbConfig(healthy_panic_threshold=envoy_type.Percent(value=0)),
+        common_lb_config=cluster.ClusterCommonLbConfig(
+            healthy_panic_threshold=envoy_type.Percent(value=0),
+            # The default merges changes of a second: a Sentinel that said NOT_SERVING would still be asked.
+            update_merge_window=timedelta(0),
+        ),
         circuit_breakers=_unthrottled(),
         load_assignment=_assignment(SENTINEL, *map(core_address, options.sentinels)),
     )

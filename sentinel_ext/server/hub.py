@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
@@ -31,7 +32,7 @@ class Hub:
     """Belongs to one event loop.
 
     Attributes:
-        connections: the open ones.
+        connections: the open ones; at most `max_connections`.
         calls: calls given to a handler, ever.
         trips: how often each limit tripped, by reason.
         on_trip: told of each trip; the owner's metrics.
@@ -54,6 +55,7 @@ class Hub:
         self.now_ns = now_ns
         self.deadlines = Deadlines(self.loop, now_ns)
         self.connections: set[H2Protocol] = set()
+        self.max_connections = sys.maxsize
         self.calls = 0
         self.trips: Counter[str] = Counter()
         self.on_trip: Callable[[str], object] = lambda _reason: None

@@ -125,6 +125,7 @@ class LeanServer:
         self._cache = BlockCache(methods, self._limits)
         self._hub = Hub(methods, self._limits, self._cache, self._budget, clock.monotonic_ns)
         self._hub.on_trip = self.on_trip
+        self._hub.max_connections = self._max_connections
         try:
             await self._listen(self._hub)
         except OSError as error:

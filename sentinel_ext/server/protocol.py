@@ -112,6 +112,12 @@ class H2Protocol(asyncio.Protocol):
             self.hub.trip("no_h2_in_alpn")
             self._transport.abort()
             return
+        if len(self.hub.connections) >= self.hub.max_connections:
+            # Again: asyncio's own loop accepts a backlog of them before the first is counted.
+            self.hub.trip("connections")
+            self._closing_ns = 1
+            self._transport.abort()
+            return
         self._transport.set_write_buffer_limits(high=WRITE_HIGH, low=WRITE_LOW)
         self.hub.opened(self)
         self.connection.start(self.hub.now_ns())

@@ -13,7 +13,7 @@ from sentinel_ext.wire import frames
 from sentinel_ext.wire.codes import ErrorCode, Status
 from sentinel_ext.wire.head import Refusal
 from sentinel_ext.wire.limits import DEFAULT_WINDOW
-from sentinel_ext.wire.messages import Assembler
+from sentinel_ext.wire.messages import BOMB, Assembler
 from sentinel_ext.wire.status import RESPONSE_HEADERS, TRAILERS_OK, refusal_block, trailers_of
 from sentinel_ext.wire.windows import ConnectionInflow
 
@@ -133,6 +133,8 @@ class Calls:
         before = assembler.buffered
         messages = assembler.feed(body)
         if isinstance(messages, Refusal):
+            if messages is BOMB:
+                self.on_trip("gzip_bomb")
             self.refuse(stream, messages)
             return
         left = assembler.buffered

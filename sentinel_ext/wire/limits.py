@@ -51,6 +51,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     # Messages.
     max_message: int = 4 * MIB  # grpc's own default
+    gzip_floor: int = 512 * KIB  # a compressed message may unpack to this much whatever its size ...
+    gzip_ratio: int = 100  # ... and to so many times its size: 5 KB that become 5 MB hold the loop for 15 ms
     max_reassembly: int = 16 * MIB  # one connection's incomplete or unread messages
     max_timeout_ns: int = 24 * 3600 * SECOND  # a longer grpc-timeout is cut to this
 

@@ -28,6 +28,7 @@ BAD_FLAG = _refuse(Status.INTERNAL, "compressed flag of a message is neither 0 n
 NO_ENCODING = _refuse(Status.INTERNAL, "compressed message, but no grpc-encoding")
 CORRUPT = _refuse(Status.INTERNAL, "message is not one whole gzip stream")
 TOO_LARGE = _refuse(Status.RESOURCE_EXHAUSTED, "message is larger than the server accepts")
+BOMB = _refuse(Status.RESOURCE_EXHAUSTED, "message unpacks to more than the server accepts")
 
 
 class Assembler:
@@ -69,7 +70,8 @@ class Assembler:
                 if size - at < whole:
                     self._need = whole
                     break
-            message = _inflate(data, at, whole, self._limits.max_message, is_compressed=bool(flag))
+            payload = bytes(data[at + _PREFIX_SIZE : at + whole])
+            message = _inflate(payload, self._limits) if flag else payload
             if isinstance(message, Refusal):
                 return message
             total += len(message)
@@ -107,12 +109,8 @@ def frame_message(message: bytes, *, compress: bool = False) -> bytes:
     return _PREFIX.pack(0, len(message)) + message
 
 
-def _inflate(
-    data: bytes | bytearray, at: int, whole: int, limit: int, *, is_compressed: bool
-) -> bytes | Refusal:
-    payload = bytes(data[at + _PREFIX_SIZE : at + whole])
-    if not is_compressed:
-        return payload
+def _inflate(payload: bytes, limits: Limits) -> bytes | Refusal:
+    limit = min(limits.max_message, limits.gzip_floor + limits.gzip_ratio * len(payload))
     # A new context for each message; one byte over the limit is enough to know (gzip bomb).
     inflate = zlib.decompressobj(_GZIP)
     try:
@@ -120,5 +118,5 @@ def _inflate(
     except zlib.error:
         return CORRUPT
     if len(message) > limit:
-        return TOO_LARGE
+        return BOMB
     return message if inflate.eof and not inflate.unused_data else CORRUPT

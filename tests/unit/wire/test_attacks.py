@@ -402,7 +402,7 @@ def test_a13_a_gzip_bomb_is_a_status() -> None:
 
 
 def test_a13_many_bombs_that_each_pass_fill_the_memory_budget_only() -> None:
-    peer = Peer(Limits(max_message=MIB, max_reassembly=4 * MIB), echo=False)
+    peer = Peer(Limits(max_message=MIB, max_reassembly=4 * MIB, gzip_floor=MIB), echo=False)
     bomb = gzip.compress(bytes(MIB))
     answer = peer.send(peer.headers(1, BOTH, ("grpc-encoding", "gzip")))
 

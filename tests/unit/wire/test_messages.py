@@ -11,6 +11,7 @@ import pytest
 from sentinel_ext.wire.limits import Limits
 from sentinel_ext.wire.messages import (
     BAD_FLAG,
+    BOMB,
     CORRUPT,
     NO_ENCODING,
     TOO_LARGE,
@@ -65,7 +66,7 @@ def test_messages_are_plain_bytes_however_they_came():
         pytest.param(b"gzip", framed(gzip.compress(b"a")[:-1], 1), CORRUPT, id="cut gzip"),
         pytest.param(b"gzip", framed(gzip.compress(b"a") + b"x", 1), CORRUPT, id="bytes behind gzip"),
         pytest.param(b"gzip", framed(gzip.compress(b"a") * 2, 1), CORRUPT, id="two gzip members"),
-        pytest.param(b"gzip", framed(gzip.compress(b"a" * 101), 1), TOO_LARGE, id="too large inflated"),
+        pytest.param(b"gzip", framed(gzip.compress(b"a" * 101), 1), BOMB, id="too large inflated"),
         pytest.param(b"", b"\0\0\0\0\x65", TOO_LARGE, id="too large by its prefix"),
         pytest.param(b"", b"\0\xff\xff\xff\xff", TOO_LARGE, id="4 GiB"),
     ],
@@ -100,12 +101,21 @@ def test_a_bomb_is_inflated_to_one_byte_above_the_limit_and_no_further():
     assembler = Assembler(b"gzip", Limits(max_message=100_000))
     tracemalloc.start()
     try:
-        assert TOO_LARGE is assembler.feed(bomb)
+        assert BOMB is assembler.feed(bomb)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
 
     assert peak < 1_000_000
+
+
+def test_a_message_may_unpack_to_the_floor_and_to_its_size_times_the_ratio():
+    limits = Limits(gzip_floor=100_000, gzip_ratio=100)
+
+    assert [bytes(100_000)] == Assembler(b"gzip", limits).feed(framed(gzip.compress(bytes(100_000)), 1))
+    assert BOMB is Assembler(b"gzip", limits).feed(framed(gzip.compress(bytes(200_000)), 1))
+    text = b"".join(b"line %d of a log\n" % number for number in range(50_000))
+    assert [text] == Assembler(b"gzip", limits).feed(framed(gzip.compress(text), 1))
 
 
 def test_flag_0_is_allowed_on_a_call_with_encoding():
