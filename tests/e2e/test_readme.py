@@ -79,9 +79,9 @@ def test_envoy_accepts_the_snippet(tmp_path: Path) -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for text in (README, *(path.read_text() for path in (ROOT / "docs").glob("*.md"))):
-        for target in re.findall(r"\]\(([^)#]+)\)", text):
-            assert (ROOT / target).exists(), target
+    for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+            assert (path.parent / target).exists(), f"{path.name}: {target}"
 
 
 def test_documented_metrics_exist() -> None:
