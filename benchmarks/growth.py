@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from benchmarks import constant, cpu, processes, sentinel
 from benchmarks.processes import Programs, UnavailableError
-from benchmarks.report import Row, Table, measured, missing
+from benchmarks.report import Row, Table, measured, missing, with_values
 from benchmarks.suite import Options, interleave
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from benchmarks.client import Plan
+    from benchmarks.load import Result
 
 CONNECTIONS = (1, 4, 16, 64, 256)
 STREAMS = (1, 10, 100, 1000)
@@ -78,18 +79,33 @@ def _check_rows(server: str, options: Options) -> list[Row]:
             def plan(count: int, running: sentinel.Running = running, parameter: str = parameter) -> Plan:
                 return sentinel.check_plan(running, options, **{parameter: count})
 
-            rows += _grow({"server": server, "grows": name}, _points(points, options), options, plan)
+            what: dict[str, str | int] = {"server": server, "grows": name}
+            rows += _grow(what, _points(points, options), options, plan, running.pid)
     return rows
 
 
 def _grow(
-    what: dict[str, str | int], points: Sequence[int], options: Options, plan: Callable[[int], Plan]
+    what: dict[str, str | int],
+    points: Sequence[int],
+    options: Options,
+    plan: Callable[[int], Plan],
+    pid: int | None = None,
 ) -> list[Row]:
+    """Measure every point; with `pid` also that process' memory after it, which only ever grows."""
     labels = {f"{what['server']}, {what['grows']} {point:,}": point for point in points}
-    results = interleave(
-        tuple(labels), options.runs, lambda label: processes.load(plan(labels[label]), cpu.core(1))
-    )
-    return [measured(results[label], what={**what, "to": point}) for label, point in labels.items()]
+    memory: dict[str, dict[str, float]] = {label: {} for label in labels}
+
+    def run(label: str) -> Result:
+        result = processes.load(plan(labels[label]), cpu.core(1))
+        if pid is not None:
+            memory[label] = {"rss_mib": processes.rss_mib(pid)}
+        return result
+
+    results = interleave(tuple(labels), options.runs, run)
+    return [
+        with_values(measured(results[label], what={**what, "to": point}), memory[label])
+        for label, point in labels.items()
+    ]
 
 
 def _points(points: tuple[int, ...], options: Options) -> tuple[int, ...]:

@@ -176,3 +176,10 @@ def find(name: str) -> Path:
     if found is None:
         raise UnavailableError(f"{name} is neither on PATH nor beside this Python")
     return Path(found)
+
+
+def rss_mib(pid: int) -> float:
+    """Resident memory of a process, MiB (Linux /proc)."""
+    text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    line = next(line for line in text.splitlines() if line.startswith("VmRSS:"))
+    return int(line.split()[1]) / 1024
