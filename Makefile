@@ -8,7 +8,7 @@ GO_BIN := .tools/bin
 GO_TOOLS := $(GO_BIN)/grpcurl $(GO_BIN)/h2spec
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench fuzz fuzz-guided lint tools format protos schema examples clean
+.PHONY: help demo test bench fuzz fuzz-guided sim lint tools format protos schema examples clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ fuzz: $(STAMP) ## seeded fuzz of the wire for a minute (ARGS='--seconds 600 --se
 fuzz-guided: $(STAMP) ## coverage-guided fuzz of the wire (ARGS='-max_total_time=60'); installs atheris
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'atheris==3.0.0' >&2
 	@cd tests && ../$(BIN)/python -m support.wire_atheris $(ARGS)
+
+sim: $(STAMP) ## simulate overload: Sentinel against others, tables and docs/sim (ARGS='--json'; '--help')
+	@cd tests && ../$(BIN)/python -m sim $(ARGS)
 
 lint: $(STAMP) ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .

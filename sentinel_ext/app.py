@@ -9,33 +9,44 @@ import logging
 import os
 import signal
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from sentinel_ext import __version__, clock
+from sentinel_ext.control import Control
+from sentinel_ext.core.controller import Controller
 from sentinel_ext.core.identify import Identifier
 from sentinel_ext.core.model import FailureMode
 from sentinel_ext.core.pipeline import Pipeline
 from sentinel_ext.core.tenant import Tenants
 from sentinel_ext.engine import Engine
+from sentinel_ext.host import HostSignals
 from sentinel_ext.server.admin import AdminServer
 from sentinel_ext.server.grpcio import GrpcioServer
 from sentinel_ext.server.lean import LeanServer
+from sentinel_ext.services.access_log import AccessLogs
 from sentinel_ext.services.authorization import Authorization
 from sentinel_ext.store.batcher import Batcher
-from sentinel_ext.store.factory import make_store
+from sentinel_ext.store.factory import make_shared, make_store
 from sentinel_ext.store.presence import Presence
-from sentinel_ext.telemetry.logging import DecisionLog, LogWriter
+from sentinel_ext.telemetry.load import LoadCollector
+from sentinel_ext.telemetry.logging import BreakerLog, DecisionLog, LogWriter
 from sentinel_ext.telemetry.metrics import Metrics
+from sentinel_ext.telemetry.red import LogCollector, Red
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from prometheus_client import CollectorRegistry
 
+    from sentinel_ext.core.circuit import Transition
+    from sentinel_ext.core.controller import Protected
+    from sentinel_ext.core.decision import StoreFault
+    from sentinel_ext.core.ended import Ended, Result
     from sentinel_ext.core.policy import Policy
-    from sentinel_ext.services.registry import Unary
+    from sentinel_ext.services.registry import HotStream, Unary
     from sentinel_ext.settings import Settings
 
 # Between NOT_SERVING and GOAWAY. Envoy's health check in our configurations asks every second, and later on a
@@ -83,23 +94,35 @@ class Application:
             jitter=clock.random_unit,
             changed=self._store_changed,
         )
-        self._batcher = Batcher(self._store, settings.store_timeout_ms / 1000, self.metrics.store_called)
+        self._host = HostSignals(Path("/"), clock.monotonic_ns())
+        self._batcher = Batcher(self._store, settings.store_timeout_ms / 1000, self._store_called)
         self._presence = Presence(
             self._store, f"{socket.gethostname()}:{clock.random_hex(4)}", at_least=self._place.count
         )
         self._tenants = Tenants(policy)
+        instance = clock.random_hex(4)
+        self.controller = Controller(instance, policy, clock.monotonic_ns())
+        self._control = Control(
+            self.controller,
+            self._store,
+            make_shared(self._store, instance, now_us=clock.monotonic_us),
+            self._host,
+            clock.monotonic_ns,
+            settings.store_timeout_ms / 1000,
+        )
         self.engine = Engine(
-            Pipeline(policy),
+            Pipeline(policy, self.controller),
             Identifier(policy.sources, clock.random_hex),
             self._tenants,
             self._batcher,
             clock.monotonic_ns,
         )
-        self.engine.instances = lambda: self._presence.instances
-        self.engine.failed = self._failed
+        self.engine.instances = self._control.instances = lambda: self._presence.instances
+        self.engine.failed = self._control.failed = self._failed
+        self.engine.permits = self._control
         self.engine.observers = (self.metrics.decided, DecisionLog(clock.monotonic_ns).decided)
         authorization = Authorization(self.engine.decide, self._failed)
-        self._servers = self._make_servers(authorization.methods())
+        self._servers = self._make_servers((*authorization.methods(), *self._make_logs().methods()))
         admin_at = self._place.admin or settings.admin_address
         self._admin = AdminServer(admin_at, self._scraped, self)
         self._publish_gauges()
@@ -138,9 +161,15 @@ class Application:
             "policy": {"file": None if path is None else str(path), "plans": len(self._policy.plans)},
             "store": {"url": self._settings.redis_url.redacted, "available": available},
             "instances": self._presence.instances,
+            "pressure": {"score": round(self.controller.pressure, 1), "level": self.controller.level.level},
+            "breakers": {
+                protected.name: protected.circuit.state.value
+                for protected in self.controller.upstreams.values()
+                if protected.circuit is not None
+            },
         }
 
-    def _make_servers(self, methods: Sequence[Unary]) -> list[LeanServer | GrpcioServer]:
+    def _make_servers(self, methods: Sequence[Unary | HotStream]) -> list[LeanServer | GrpcioServer]:
         """The hot port, and the debug port with the same services on grpcio."""
         settings, address = self._settings, self._settings.grpc_addresses[self._place.index]
         servers: list[LeanServer | GrpcioServer] = []
@@ -157,6 +186,39 @@ class Application:
             servers.append(GrpcioServer(settings.debug_address, methods, "DEBUG_GRPC_ADDRESS"))
         return servers
 
+    def _make_logs(self) -> AccessLogs:
+        """The access log service: it feeds the controller, and the metrics of what really happened."""
+        red = Red()
+        logs = AccessLogs(self._ended, red, self._failed, self._heard, self._policy.upstream)
+        loads = LoadCollector(self.controller)
+        self._logs_service = logs
+        red.register(self.metrics.registry)
+        self.metrics.registry.register(LogCollector(logs))
+        self.metrics.registry.register(loads)
+        log = BreakerLog()
+
+        def changed(protected: Protected, transition: Transition) -> None:
+            loads.changed(protected, transition)
+            log.changed(protected, transition)
+
+        self._control.transitions = changed
+        return logs
+
+    def _ended(self, ended: Ended) -> Result:
+        result = self.controller.ended(ended, clock.monotonic_ns())
+        protected = self.controller.upstreams.get(ended.upstream)
+        if protected is not None:
+            self._control.look(protected)
+        return result
+
+    def _heard(self, stream: str, entries: int) -> None:
+        self.controller.hearing.streams = self._logs_service.streams
+        self.controller.heard(stream, entries, clock.monotonic_ns())
+
+    def _store_called(self, seconds: float, entries: int, fault: StoreFault | None) -> None:
+        self.metrics.store_called(seconds, entries, fault)
+        self._host.store_called(seconds)
+
     def _lifeline_moved(self, stop: asyncio.Event) -> None:
         """The supervisor writes nothing; end-of-file says that it is gone."""
         assert self._place.lifeline is not None  # noqa: S101  only then is this called
@@ -171,6 +233,7 @@ class Application:
         await self._batcher.start()
         await self._store.start()
         await self._presence.start()
+        await self._control.start()
         await self._admin.start()
         for started, server in enumerate(self._servers):
             try:
@@ -221,6 +284,7 @@ class Application:
             quiet = quiet + DRAIN_POLL_S if decided == before else 0.0
 
     async def _stop_background(self) -> None:
+        await self._control.close()
         await self._presence.close()
         await self._batcher.close()
         await self._store.close()

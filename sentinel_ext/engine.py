@@ -1,12 +1,13 @@
 """The one asynchronous path: identify and begin now, ask the store in a batch, resume with its answer.
 
-No coroutine, task or timer per request: a request that needs the store is a Ticket in the batcher's queue,
-and its decision is delivered by a call.
+No coroutine, task or timer per request: a request that needs the store is a Waiting in the batcher's queue,
+and its decision is delivered by a call. Only the few requests that try a half-open breaker ask a second time,
+for a permit.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from sentinel_ext.core.pipeline import Pending
 from sentinel_ext.core.window import WindowReply
@@ -15,6 +16,7 @@ from sentinel_ext.store.batcher import Waiter
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from sentinel_ext.core.controller import Protected
     from sentinel_ext.core.decision import Decision, StoreFault
     from sentinel_ext.core.identify import Caller, Identifier
     from sentinel_ext.core.pipeline import Pipeline
@@ -25,6 +27,24 @@ if TYPE_CHECKING:
     Deliver = Callable[[Decision | None], bool]
     # Told of each decision and how long it took, nanoseconds.
     Observer = Callable[[Decision, int], None]
+
+
+class Permits(Protocol):
+    """Who asks the shared breakers for permits."""
+
+    def acquire(self, protected: Protected, permit: str, settled: Callable[[bool], None]) -> None:
+        """Ask for `permit`; call `settled` once, with whether it was granted. Never raises."""
+
+    def release(self, protected: Protected, permit: str) -> None:
+        """Give back the permit of a request that did not go out."""
+
+
+class _NoPermits:
+    def acquire(self, protected: Protected, permit: str, settled: Callable[[bool], None]) -> None:  # noqa: ARG002
+        settled(False)
+
+    def release(self, protected: Protected, permit: str) -> None:
+        """None was granted."""
 
 
 class Engine:
@@ -45,6 +65,7 @@ class Engine:
             instances: how many instances share the store.
             failed: told of an exception of our own that a request met; the request gets `deliver(None)`.
             cancelled: checks the caller gave up before they were decided.
+            permits: asks for the right to try a half-open breaker.
         """
         self.pipeline = pipeline
         self.batcher = batcher
@@ -52,12 +73,13 @@ class Engine:
         self.instances: Callable[[], int] = lambda: 1
         self.failed: Callable[[Exception], None] = lambda _error: None
         self.cancelled = 0
+        self.permits: Permits = _NoPermits()
         self.now_ns = now_ns
         self._identifier = identifier
         self._tenants = tenants
 
-    def decide(self, caller: Caller, deliver: Deliver) -> Decision | Ticket:
-        """Decide at once if no store is needed; else return a Ticket and call `deliver` later, once.
+    def decide(self, caller: Caller, deliver: Deliver) -> Decision | Waiting:
+        """Decide at once if no store is needed; else return a Waiting and call `deliver` later, once.
 
         Raises:
             Exception: a bug of ours; the caller of this answers with its error response.
@@ -68,14 +90,23 @@ class Engine:
         check = self._identifier.check(caller, tenant, identity.problem)
         step = self.pipeline.begin(check, started_ns)
         if isinstance(step, Pending):
-            ticket = Ticket(self, step, deliver, started_ns)
+            waiting = Waiting(self, step, deliver, started_ns)
             try:
-                if self.batcher.submit(ticket) is None:
-                    return ticket
-                ticket.is_settled = True
-                step = self.pipeline.resume_without_store(step, self.instances(), started_ns)
+                if step.query is None:
+                    waiting.is_settled = True
+                    waiting.ask_permit()
+                    return waiting
+                if self.batcher.submit(waiting) is None:
+                    return waiting
+                waiting.is_settled = True
+                decision = self.pipeline.resume_without_store(step, self.instances(), started_ns)
+                if decision.allowed and waiting.needs_permit:
+                    step.passed = decision
+                    waiting.ask_permit()
+                    return waiting
+                step = decision
             except Exception:
-                ticket.abandon()
+                waiting.abandon()
                 raise
         self.publish(step, started_ns)
         return step
@@ -90,15 +121,15 @@ class Engine:
                 self.failed(error)
 
 
-class Ticket(Waiter):
+class Waiting(Waiter):
     """A check that waits for the store. `cancel` it when the caller is gone."""
 
-    __slots__ = ("_deliver", "_engine", "_passed", "_pending", "_started_ns")
+    __slots__ = ("_deliver", "_engine", "_is_over", "_passed", "_pending", "_slot", "_started_ns")
 
     def __init__(self, engine: Engine, pending: Pending, deliver: Deliver, started_ns: int) -> None:
         """Made by Engine.decide."""
-        # In place of super().__init__: 0.15 µs.
-        self.query = pending.query
+        # In place of super().__init__: 0.15 µs. Without a query it is never given to the batcher.
+        self.query = pending.query  # type: ignore[assignment]
         self.queued_at = 0.0
         self.is_settled = False
         self._engine = engine
@@ -106,17 +137,31 @@ class Ticket(Waiter):
         self._deliver = deliver
         self._started_ns = started_ns
         self._passed = False
+        self._is_over = False
+        self._slot: int | None = None
+
+    @property
+    def needs_permit(self) -> bool:
+        """A half-open breaker has the last word."""
+        hold = self._pending.hold
+        return hold is not None and hold.wants_permit
 
     def cancel(self) -> None:
         """Give back what the check took; hits that the store still grants go back when its reply comes."""
         if not self.is_settled:
             self.is_settled = True
-            self._engine.pipeline.cancel(self._pending)
-            self._engine.cancelled += 1
+            self._give_up()
+        elif self._pending.passed is not None and not self._is_over:
+            self._give_up()  # its permit was being asked for: `_permit_settled` finds it over
+
+    def _give_up(self) -> None:
+        self._is_over = True
+        self._engine.pipeline.cancel(self._pending)
+        self._engine.cancelled += 1
 
     def abandon(self) -> None:
         """End it without a word: a fault of ours came between."""
-        self.is_settled = True
+        self.is_settled = self._is_over = True
         self._engine.pipeline.cancel(self._pending)
 
     def settle(self, outcome: WindowReply | StoreFault) -> bool:
@@ -129,23 +174,56 @@ class Ticket(Waiter):
                 decision = engine.pipeline.resume(self._pending, outcome, now_ns)
             else:
                 decision = engine.pipeline.resume_without_store(self._pending, engine.instances(), now_ns)
-            delivered = self._deliver(decision)
-            self._passed = delivered and decision.allowed
-            if not self._passed and decision.allowed:
-                engine.pipeline.cancel(self._pending)
-                engine.cancelled += 1
-            engine.publish(decision, self._started_ns)
+            hold = self._pending.hold
+            if hold is not None and hold.wants_permit and decision.allowed:
+                self._pending.passed = decision
+                self._slot = outcome.slot if isinstance(outcome, WindowReply) and granted else None
+                self.ask_permit()
+                return False
+            self._finish(decision)
         except Exception as error:  # noqa: BLE001  a bug of ours must not stop the store's worker
-            engine.failed(error)
-            engine.pipeline.cancel(self._pending)
-            self._deliver_fault()
+            self._failed(error)
         return granted and not self._passed
 
-    def _deliver_fault(self) -> None:
+    def ask_permit(self) -> None:
+        """Ask the breaker; the answer comes to `_permit_settled`."""
+        hold = self._pending.hold
+        assert hold is not None  # noqa: S101  only a hold wants a permit
+        self._engine.permits.acquire(hold.protected, self._pending.check.decision_id, self._permit_settled)
+
+    def _permit_settled(self, granted: bool) -> None:
+        engine, pending = self._engine, self._pending
+        permit = pending.check.decision_id if granted else ""
+        hold = pending.hold
+        try:
+            if not self._is_over:
+                self._finish(engine.pipeline.resume_with_permit(pending, permit, engine.now_ns()))
+        except Exception as error:  # noqa: BLE001  as in settle
+            self._failed(error)
+        if not self._passed:
+            if permit and hold is not None:
+                engine.permits.release(hold.protected, permit)
+            if self._slot is not None and pending.query is not None:
+                engine.batcher.give_back(pending.query, self._slot)
+
+    def _finish(self, decision: Decision) -> None:
+        engine = self._engine
+        self._is_over = True
+        delivered = self._deliver(decision)
+        self._passed = delivered and decision.allowed
+        if not self._passed and decision.allowed:
+            engine.pipeline.cancel(self._pending)
+            engine.cancelled += 1
+        engine.publish(decision, self._started_ns)
+
+    def _failed(self, error: Exception) -> None:
+        self._is_over = True
+        self._engine.failed(error)
+        self._engine.pipeline.cancel(self._pending)
         try:
             self._deliver(None)
-        except Exception as error:  # noqa: BLE001  the same: others of the batch wait for their answers
-            self._engine.failed(error)
+        except Exception as another:  # noqa: BLE001  the same: others of the batch wait for their answers
+            self._engine.failed(another)
 
     def settle_late(self, reply: WindowReply) -> bool:
         """After the deadline or a cancellation: hits of a request that did not pass go back."""

@@ -20,7 +20,7 @@ from pydantic_settings import (
 )
 
 from sentinel_ext.address import Address
-from sentinel_ext.core.policy import PlanDefaults
+from sentinel_ext.core.policy import PlanDefaults, UpstreamDefaults
 from sentinel_ext.errors import SettingsError
 from sentinel_ext.redis_url import RedisUrl, SecretUrl
 from sentinel_ext.settings_types import (
@@ -80,6 +80,8 @@ class Settings(BaseSettings):
     workers: Annotated[int, Whole(1, MAX_WORKERS, "processes")] = 1
     debug_grpc_address: Annotated[Address | None, ListenAddress(optional=True)] = DEBUG_GRPC_ADDRESS
     admin_address: Annotated[Address, ListenAddress()] = Address(host="127.0.0.1", port=9464)
+    # The admin port asks nobody who calls; who only reads metrics must not be able to open a breaker.
+    admin_actions: Annotated[bool, Switch()] = False
 
     # Who calls, and what a plan gives unless the policy file says otherwise.
     policy_file: Annotated[Path | None, FilePath()] = None
@@ -155,6 +157,19 @@ class Settings(BaseSettings):
             window_us=self.window_ms * 1000,
             burst=self.burst_capacity,
             refill_nano=round(self.refill_rate * MICRO) * 1000,
+            upstream=self.upstream_defaults,
+        )
+
+    @property
+    def upstream_defaults(self) -> UpstreamDefaults:
+        """What an upstream has where the policy file leaves it out."""
+        return UpstreamDefaults(
+            slo_us=self.slo_latency_threshold * 1000,
+            timeout_us=self.request_timeout_ms * 1000,
+            failure_threshold=self.breaker_failure_threshold,
+            consecutive_failures=self.breaker_consecutive_failures,
+            cooldown_ms=self.breaker_cooldown_ms,
+            half_open_max=self.breaker_half_open_max_requests,
         )
 
     @classmethod
@@ -277,5 +292,17 @@ def _doubtful(settings: Settings) -> list[str]:
     if settings.refill_rate == 0 and settings.burst_capacity:
         found.append(
             f"REFILL_RATE is 0: a tenant gets {settings.burst_capacity} requests (BURST_CAPACITY) and no more"
+        )
+    if settings.slo_latency_threshold >= settings.request_timeout_ms:
+        found.append(
+            f"SLO_LATENCY_THRESHOLD is {settings.slo_latency_threshold}, not below REQUEST_TIMEOUT_MS "
+            f"({settings.request_timeout_ms}): whatever ends in time is good"
+        )
+    if settings.breaker_consecutive_failures == 1:
+        found.append("BREAKER_CONSECUTIVE_FAILURES is 1: a single failed request opens the breaker")
+    if settings.admin_actions and not settings.admin_address.is_local:
+        found.append(
+            f"ADMIN_ACTIONS is true and ADMIN_ADDRESS ({settings.admin_address}) is not local: "
+            "whoever reaches it can open and close breakers"
         )
     return found

@@ -15,6 +15,8 @@ class Reason(Word):
     LOCAL_RATE_LIMITED = "local_rate_limited"
     RATE_LIMITED = "rate_limited"
     STORE_UNAVAILABLE = "store_unavailable"
+    SHED = "shed"
+    CIRCUIT_OPEN = "circuit_open"
 
 
 class StoreFault(Word):
@@ -45,6 +47,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
         retry_ms: refused: when asking again makes sense, milliseconds.
         shadow: stages that would have refused but run in shadow mode.
         fallback: the failure mode that decided because the store did not answer.
+        ticket: text of what ties the request's end to this decision (core/ended.py); "" when nothing does.
     """
 
     check: Check
@@ -57,3 +60,4 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     retry_ms: int = 0
     shadow: tuple[ShadowDenial, ...] = ()
     fallback: FailureMode | None = None
+    ticket: str = ""

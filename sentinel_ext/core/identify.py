@@ -71,6 +71,7 @@ class Check(msgspec.Struct, frozen=True, gc=False):
         traceparent: to send upstream; "" when the caller's own stands.
         hits: cost of the request.
         problem: a tenant name that had to be ignored.
+        route: names the route in metrics, where the configuration's `context_extensions` do; else "".
     """
 
     tenant: Tenant
@@ -80,6 +81,7 @@ class Check(msgspec.Struct, frozen=True, gc=False):
     traceparent: str
     hits: int = 1
     problem: NameProblem | None = None
+    route: str = ""
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -130,10 +132,13 @@ class Identifier:
         if not given or not _TRACEPARENT.fullmatch(given):
             # A broken one restarts the trace (W3C Trace Context §4.3); not sampled until tracing says so.
             traceparent = f"00-{trace_id}-{decision_id}-00"
-        upstream = caller.context_extensions.get("upstream", "")
+        extensions = caller.context_extensions
+        upstream, route = extensions.get("upstream", ""), extensions.get("route", "")
         if not upstream or _name_problem(upstream) is not None:
             upstream = DEFAULT_UPSTREAM
-        return Check(tenant, upstream, correlation_id, decision_id, traceparent, 1, problem)
+        if route and _name_problem(route) is not None:
+            route = ""
+        return Check(tenant, upstream, correlation_id, decision_id, traceparent, 1, problem, route)
 
 
 def _look(source: Source, caller: Caller) -> str:

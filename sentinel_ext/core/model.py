@@ -21,12 +21,18 @@ class Tier(Word):
     ECONOMY = "economy"
 
 
+# Their order: who is served first, and shed last.
+TIER_INDEX = {Tier.VITAL: 0, Tier.STANDARD: 1, Tier.ECONOMY: 2}
+
+
 class Stage(Word):
     """One step of the pipeline, in the order of DESIGN §3."""
 
     IDENTIFY = "identify"
     BUCKET = "bucket"
     WINDOW = "window"
+    PRESSURE = "pressure"
+    BREAKER = "breaker"
 
 
 class Mode(Word):
@@ -55,6 +61,9 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
         burst: size of the local token bucket, tokens; None switches the bucket off for the plan.
         refill_nano: bucket refill in billionths of a token per second, so that arithmetic stays integer.
         on_store_failure: what happens while the store cannot answer.
+        weight: part in what is shared out among the tenants of a tier.
+        guaranteed_per_s: requests per second that each tenant is served before anybody else; 0 without a
+            contract, as always below tier vital.
     """
 
     name: str
@@ -64,3 +73,5 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
     burst: int | None
     refill_nano: int
     on_store_failure: FailureMode
+    weight: int = 1
+    guaranteed_per_s: float = 0.0

@@ -1,7 +1,8 @@
 """The stages in order: `begin` runs what is local, `resume` ends what had to ask the store.
 
-A stage never does I/O. What a stage took from a tenant is given back when the request does not pass after
-all: refused later, timed out or cancelled.
+A stage never does I/O. What a stage took is given back when the request does not pass after all: refused
+later, timed out or cancelled. Local stages of a later number run before the window is asked (DESIGN §3): a
+request that they refuse costs no round trip and no quota.
 """
 
 from __future__ import annotations
@@ -10,11 +11,15 @@ from typing import TYPE_CHECKING
 
 from sentinel_ext.core.decision import Decision, Reason, ShadowDenial
 from sentinel_ext.core.model import FailureMode, Mode, Stage
+from sentinel_ext.core.scaling import scaled_limit
+from sentinel_ext.core.shedding import Shedding
 from sentinel_ext.core.window import WindowQuery, WindowReply
 
 if TYPE_CHECKING:
+    from sentinel_ext.core.controller import Controller
     from sentinel_ext.core.identify import Check
     from sentinel_ext.core.policy import Policy
+    from sentinel_ext.core.shedding import Hold
 
 # When nothing the caller can wait for would help (limit 0, burst 0): ask again in a minute.
 NEVER_RETRY_MS = 60_000
@@ -23,29 +28,44 @@ STORE_RETRY_MS = 1_000
 
 
 class Pending:
-    """A check that waits for the store: what it holds, and what it asks."""
+    """A check that waits for the store: what it holds, and what it asks.
 
-    __slots__ = ("check", "query", "shadow", "took_bucket")
+    Attributes:
+        query: of the window; None when only a permit is asked for.
+        hold: what the upstream's load and breaker count for it; None without those stages.
+        passed: the decision once the window has granted and only the permit is missing.
+    """
+
+    __slots__ = ("check", "hold", "passed", "query", "shadow", "took_bucket")
 
     def __init__(
-        self, check: Check, query: WindowQuery, shadow: tuple[ShadowDenial, ...], *, took_bucket: bool
+        self,
+        check: Check,
+        query: WindowQuery | None,
+        shadow: tuple[ShadowDenial, ...],
+        hold: Hold | None = None,
+        *,
+        took_bucket: bool,
     ) -> None:
-        """Hold the bucket's tokens (`took_bucket`) until the check ends."""
+        """Hold the bucket's tokens (`took_bucket`) and the place in flight (`hold`) until the check ends."""
         self.check = check
         self.query = query
         self.shadow = shadow
+        self.hold = hold
+        self.passed: Decision | None = None
         self.took_bucket = took_bucket
 
 
 class Pipeline:
-    """Runs stages 1 and 2 as the policy's modes say. Stages 3 and 4 join between them (DESIGN §3)."""
+    """Runs the stages as the policy's modes say; 3 and 4 only with a `controller`."""
 
-    __slots__ = ("_bucket", "_window")
+    __slots__ = ("_bucket", "_shedding", "_window")
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, controller: Controller | None = None) -> None:
         """Take the stages' modes from `policy`."""
         self._bucket = policy.mode(Stage.BUCKET)
         self._window = policy.mode(Stage.WINDOW)
+        self._shedding = None if controller is None else Shedding(policy, controller)
 
     def begin(self, check: Check, now_ns: int) -> Decision | Pending:
         """Run the local stages. A Pending must end in exactly one of resume, resume_without_store, cancel."""
@@ -60,19 +80,38 @@ class Pipeline:
                     return _bucket_denial(check)
                 shadow = (ShadowDenial(Stage.BUCKET, Reason.LOCAL_RATE_LIMITED),)
         limit = tenant.plan.limit
+        hold: Hold | None = None
+        if self._shedding is not None and limit != 0:
+            held = self._shedding.admit(check, shadow, now_ns)
+            if isinstance(held, Decision):
+                if took and bucket is not None:
+                    bucket.refund(check.hits)
+                return held
+            hold = held
+            if hold.shadow:
+                shadow = (*shadow, *hold.shadow)
         if limit is None or self._window is Mode.OFF:
-            return _bucket_allowance(check, shadow, enforced=self._bucket is Mode.ENFORCE)
+            decision = _bucket_allowance(check, shadow, hold, enforced=self._bucket is Mode.ENFORCE)
+            if hold is not None and hold.wants_permit:
+                pending = Pending(check, None, shadow, hold, took_bucket=took)
+                pending.passed = decision
+                return pending
+            return decision
+        if hold is not None and hold.rates and (rate := hold.rates.get(tenant.name)) is not None:
+            limit = scaled_limit(tenant, limit, rate, now_ns)
+        elif tenant.scaled is not None:
+            tenant.scaled = None
         query = WindowQuery(tenant.key, tenant.sub_us, limit, check.hits)
-        pending = Pending(check, query, shadow, took_bucket=took)
+        pending = Pending(check, query, shadow, hold, took_bucket=took)
         if limit == 0:
             # Deny all needs no store: the answer is the same whatever was counted.
             return self._end(pending, WindowReply(granted=False, used=0, reset_us=0, retry_us=0, slot=0), 0)
         return pending
 
     def resume(self, pending: Pending, reply: WindowReply, now_ns: int) -> Decision:
-        """End a check with the store's answer."""
+        """End a check with the store's answer; if `wants_permit` then, it ends with the permit's."""
         pending.check.tenant.remember(reply, now_ns)
-        return self._end(pending, reply, pending.query.limit)
+        return self._end(pending, reply, _asked(pending).limit)
 
     def resume_without_store(self, pending: Pending, instances: int, now_ns: int) -> Decision:
         """End a check that the store did not answer, by its plan's failure mode.
@@ -90,7 +129,14 @@ class Pipeline:
             if mode is FailureMode.CLOSED:
                 shadow = (*shadow, ShadowDenial(Stage.WINDOW, Reason.STORE_UNAVAILABLE))
             return Decision(
-                check, True, Stage.WINDOW, Reason.ALLOWED, pending.query.limit, shadow=shadow, fallback=mode
+                check,
+                True,
+                Stage.WINDOW,
+                Reason.ALLOWED,
+                _asked(pending).limit,
+                shadow=shadow,
+                fallback=mode,
+                ticket=_ticket(pending),
             )
         self.cancel(pending)
         return Decision(
@@ -98,19 +144,35 @@ class Pipeline:
             False,
             Stage.WINDOW,
             Reason.STORE_UNAVAILABLE,
-            pending.query.limit,
+            _asked(pending).limit,
             retry_ms=STORE_RETRY_MS,
             shadow=pending.shadow,
             fallback=mode,
         )
 
-    @staticmethod
-    def cancel(pending: Pending) -> None:
+    def resume_with_permit(self, pending: Pending, permit: str, now_ns: int) -> Decision:
+        """End a check whose permit was asked for; `permit` is "" when none was granted."""
+        assert self._shedding is not None  # noqa: S101  only then a permit is asked for
+        assert pending.hold is not None  # noqa: S101
+        assert pending.passed is not None  # noqa: S101
+        decision, goes_out = self._shedding.permit_settled(
+            pending.check, pending.hold, pending.passed, permit, now_ns
+        )
+        if not goes_out:
+            pending.hold = None
+            self.cancel(pending)
+        return decision
+
+    def cancel(self, pending: Pending) -> None:
         """Give back what the local stages took."""
-        bucket = pending.check.tenant.bucket
+        check = pending.check
+        bucket = check.tenant.bucket
         if pending.took_bucket and bucket is not None:
-            bucket.refund(pending.check.hits)
+            bucket.refund(check.hits)
             pending.took_bucket = False
+        if pending.hold is not None and self._shedding is not None:
+            self._shedding.withdraw(check, pending.hold)
+            pending.hold = None
 
     def _end(
         self, pending: Pending, reply: WindowReply, limit: int, fallback: FailureMode | None = None
@@ -130,11 +192,22 @@ class Pipeline:
                 0,
                 pending.shadow,
                 fallback,
+                "" if pending.hold is None else pending.hold.ticket,
             )
         if self._window is Mode.SHADOW:
             shadow = (*pending.shadow, ShadowDenial(Stage.WINDOW, Reason.RATE_LIMITED))
             return Decision(
-                check, True, Stage.WINDOW, Reason.ALLOWED, limit, remaining, reset_ms, 0, shadow, fallback
+                check,
+                True,
+                Stage.WINDOW,
+                Reason.ALLOWED,
+                limit,
+                remaining,
+                reset_ms,
+                0,
+                shadow,
+                fallback,
+                _ticket(pending),
             )
         self.cancel(pending)
         retry_ms = -(-reply.retry_us // 1000) or NEVER_RETRY_MS
@@ -159,13 +232,26 @@ def _bucket_denial(check: Check) -> Decision:
     return Decision(check, False, Stage.BUCKET, Reason.LOCAL_RATE_LIMITED, burst, 0, retry_ms, retry_ms)
 
 
-def _bucket_allowance(check: Check, shadow: tuple[ShadowDenial, ...], *, enforced: bool) -> Decision:
+def _bucket_allowance(
+    check: Check, shadow: tuple[ShadowDenial, ...], hold: Hold | None, *, enforced: bool
+) -> Decision:
     """Allow without asking the window; the numbers are the bucket's where it is enforced."""
     bucket = check.tenant.bucket
+    ticket = "" if hold is None else hold.ticket
     if bucket is None or not enforced:
-        return Decision(check, True, Stage.IDENTIFY, Reason.ALLOWED, shadow=shadow)
+        return Decision(check, True, Stage.IDENTIFY, Reason.ALLOWED, shadow=shadow, ticket=ticket)
     tokens = bucket.tokens
     reset_ms = bucket.wait_ms(tokens + 1) or 0
+    burst = check.tenant.plan.burst
     return Decision(
-        check, True, Stage.BUCKET, Reason.ALLOWED, check.tenant.plan.burst, tokens, reset_ms, 0, shadow
+        check, True, Stage.BUCKET, Reason.ALLOWED, burst, tokens, reset_ms, 0, shadow, ticket=ticket
     )
+
+
+def _asked(pending: Pending) -> WindowQuery:
+    assert pending.query is not None  # noqa: S101  who resumes with the store's word has asked it
+    return pending.query
+
+
+def _ticket(pending: Pending) -> str:
+    return "" if pending.hold is None else pending.hold.ticket

@@ -7,7 +7,12 @@ from enum import StrEnum
 
 import msgspec
 
+from sentinel_ext.core.breaker import BreakerOptions
 from sentinel_ext.core.model import Mode, Plan, Stage
+
+# How long Envoy may keep an access log entry back; slower logs are too late for the control loop. A permit is
+# waited for twice that beyond the timeout: one that is given up too early opens the breaker for nothing.
+MAX_FLUSH_MS = 250
 
 
 class SourceKind(StrEnum):
@@ -53,20 +58,64 @@ class Pattern(msgspec.Struct, frozen=True):
         return True
 
 
+class UpstreamRules(msgspec.Struct, frozen=True):
+    """What an upstream is held to, and when it is left alone.
+
+    Attributes:
+        name: of the entry in the policy file; "default" for an upstream that has none.
+        slo_us: what a good request takes at most, microseconds.
+        timeout_us: after which Envoy gives a request up, microseconds.
+        count_500: whether status 500 counts as a failure.
+        capacity_per_s: what it was planned for; contracts are checked against it, decisions never read it.
+        slow_us: from where on a request counts as slow for the breaker, microseconds; None counts none.
+        breaker: None leaves the upstream without one.
+    """
+
+    name: str = "default"
+    slo_us: int = 200_000
+    timeout_us: int = 30_000_000
+    count_500: bool = False
+    capacity_per_s: float | None = None
+    slow_us: int | None = None
+    breaker: BreakerOptions | None = BreakerOptions(probe_ttl_ms=30_000 + 2 * MAX_FLUSH_MS)
+
+
+class UpstreamDefaults(msgspec.Struct, frozen=True):
+    """What an upstream has where the policy file leaves it out; from the environment.
+
+    Attributes:
+        slo_us: what a good request takes at most, microseconds.
+        timeout_us: Envoy's route timeout, microseconds.
+        failure_threshold: share of failed requests that opens a breaker.
+        consecutive_failures: failures without a success between them that open it, too.
+        cooldown_ms: how long it stays open at first, milliseconds.
+        half_open_max: requests let through to try the upstream, over all instances.
+    """
+
+    slo_us: int = 200_000
+    timeout_us: int = 30_000_000
+    failure_threshold: float = 0.5
+    consecutive_failures: int = 10
+    cooldown_ms: int = 30_000
+    half_open_max: int = 5
+
+
 class PlanDefaults(msgspec.Struct, frozen=True):
-    """What a plan has where the policy file leaves it out; from the environment.
+    """What a plan has where the policy file leaves it out, and what upstreams have; from the environment.
 
     Attributes:
         limit: admitted hits per window over all instances; 0 denies all, None is unlimited.
         window_us: length of the limit window, microseconds.
         burst: size of the local token bucket, tokens; 0 denies all.
         refill_nano: bucket refill, billionths of a token per second.
+        upstream: of upstreams.
     """
 
     limit: int | None
     window_us: int
     burst: int
     refill_nano: int
+    upstream: UpstreamDefaults = UpstreamDefaults()
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -78,6 +127,9 @@ class Policy(msgspec.Struct, frozen=True):
         patterns: most literal characters first; the first that matches wins.
         sources: places to look for the tenant's name, in order.
         modes: the mode of each stage that is not plain `enforce`.
+        upstreams: those that the file names, "default" aside.
+        default_upstream: of all others.
+        warnings: what is allowed but looks like a mistake, one line each, for the log at start.
     """
 
     plans: Mapping[str, Plan]
@@ -86,6 +138,9 @@ class Policy(msgspec.Struct, frozen=True):
     patterns: tuple[Pattern, ...]
     sources: tuple[Source, ...]
     modes: Mapping[Stage, Mode]
+    upstreams: Mapping[str, UpstreamRules] = {}
+    default_upstream: UpstreamRules = UpstreamRules()
+    warnings: tuple[str, ...] = ()
 
     def plan_for(self, tenant: str) -> Plan:
         """Return the tenant's plan: its own entry, else the most literal pattern's, else the default."""
@@ -100,3 +155,7 @@ class Policy(msgspec.Struct, frozen=True):
     def mode(self, stage: Stage) -> Mode:
         """Return how `stage` runs; `enforce` unless the policy says otherwise."""
         return self.modes.get(stage, Mode.ENFORCE)
+
+    def upstream(self, name: str) -> UpstreamRules:
+        """Return the upstream's rules: its own entry's, else the default's."""
+        return self.upstreams.get(name, self.default_upstream)

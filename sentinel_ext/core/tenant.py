@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from sentinel_ext.core.keys import hash_tagged
+from sentinel_ext.core.model import TIER_INDEX
 from sentinel_ext.core.token_bucket import TokenBucket
 from sentinel_ext.core.window import SUBWINDOWS, Ring, WindowReply
 
@@ -22,7 +24,7 @@ class Tenant:
 
     __slots__ = (
         "_last_reply", "_last_reply_us", "_ring", "_seed", "_seed_slot", "_seeded_from",
-        "bucket", "key", "name", "plan", "sub_us",
+        "bucket", "key", "name", "plan", "scaled", "scaled_ns", "sub_us", "tier",
     )  # fmt: skip
 
     def __init__(self, name: str, plan: Plan, now_ns: int) -> None:
@@ -32,6 +34,10 @@ class Tenant:
         self.sub_us = plan.window_us // SUBWINDOWS
         self.key = _window_key(name, plan.window_us)
         self.bucket = None if plan.burst is None else TokenBucket(plan.burst, plan.refill_nano, now_ns)
+        self.tier = TIER_INDEX[plan.tier]
+        # The limit under pressure, while it is not the plan's own (core/scaling.py).
+        self.scaled: float | None = None
+        self.scaled_ns = 0
         self._ring: Ring | None = None
         self._seed = self._seed_slot = 0
         self._last_reply: WindowReply | None = None
@@ -104,7 +110,4 @@ class Tenants:
 
 
 def _window_key(tenant: str, window_us: int) -> bytes:
-    # The braces are Redis Cluster's hash tag: all keys of a tenant share a slot. Braces in a name would
-    # move or end the tag, so they are escaped, and `%` with them: no two names share a key.
-    tag = tenant.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")
-    return f"sentinel:w:{{{tag}}}:{window_us // 1000}".encode()
+    return f"sentinel:w:{hash_tagged(tenant)}:{window_us // 1000}".encode()

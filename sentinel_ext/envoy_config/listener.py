@@ -1,4 +1,4 @@
-"""The listener: HTTP connection manager, ext_authz, routes."""
+"""The listener: HTTP connection manager, ext_authz, access log, routes."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from envoy_data_plane.envoy.type import v3 as envoy_type
 from envoy_data_plane.envoy.type.matcher import v3 as matcher
 from envoy_data_plane.google.protobuf import Any
 
+from sentinel_ext.envoy_config.access_log import access_log
 from sentinel_ext.envoy_config.clusters import SENTINEL, UPSTREAM
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def _connection_manager(options: BootstrapOptions) -> hcm.HttpConnectionManager:
                 name="envoy.http.early_header_mutation.header_mutation", typed_config=Any.pack(strip)
             )
         ],
+        access_log=[access_log()],
         route_config=_routes(options),
         http_filters=[
             hcm.HttpFilter(name=EXT_AUTHZ, typed_config=Any.pack(_ext_authz(options))),
@@ -97,9 +99,10 @@ def _ext_authz(options: BootstrapOptions) -> ext_authz.ExtAuthz:
 
 def _routes(options: BootstrapOptions) -> route.RouteConfiguration:
     base = urlsplit(options.downstream_url).path.rstrip("/")
+    # The names label metrics: two spellings of one prefix are one route.
     routes = [
         _route(options, "proxy", route.RouteMatch(path=PROXY_PREFIX), f"{base}/"),
-        _route(options, "proxy-below", route.RouteMatch(prefix=f"{PROXY_PREFIX}/"), f"{base}/"),
+        _route(options, "proxy", route.RouteMatch(prefix=f"{PROXY_PREFIX}/"), f"{base}/"),
         # Rewriting "/" to "/" is left out, so that a path without a base stays as it came.
         _route(options, "all", route.RouteMatch(prefix="/"), f"{base}/" if base else ""),
     ]

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from sentinel_ext.core.model import FailureMode, Mode, Plan, Stage, Tier
 from sentinel_ext.core.policy import Pattern, Policy, Source, SourceKind
+from sentinel_ext.policy.contracts import check_contracts, contract_of
+from sentinel_ext.policy.findings import Findings
 from sentinel_ext.policy.kinds import UNLIMITED
 from sentinel_ext.policy.schema import SOURCE_KINDS, PlanSpec, PolicyFile, SourceSpec, StagesSpec, TenantSpec
+from sentinel_ext.policy.upstreams import compile_upstreams
 from sentinel_ext.wording import did_you_mean, listed, quoted
 
 if TYPE_CHECKING:
@@ -20,12 +25,8 @@ MAX_PATTERNS = 1_000
 DEFAULT_PLAN = "default"
 _MAX_LISTED = 10
 
-Finding = tuple[tuple[str, ...], str]
 
-
-def compile_policy(
-    file: PolicyFile, defaults: PlanDefaults, tenant_header: str
-) -> tuple[Policy, list[Finding]]:
+def compile_policy(file: PolicyFile, defaults: PlanDefaults, tenant_header: str) -> tuple[Policy, Findings]:
     """Compile a checked file.
 
     Args:
@@ -34,9 +35,11 @@ def compile_policy(
         tenant_header: where tenants are named if the file has no `identify`; lower case.
 
     Returns:
-        the policy, and what is wrong with the file as (path, message); with any, the policy is of no use.
+        the policy, without its warnings, and what was found; with any problem the policy is of no use.
     """
     compiler = _Compiler(file, defaults)
+    specs = file.upstreams or {}
+    upstreams, default_upstream = compile_upstreams(specs, defaults.upstream, compiler.findings)
     policy = Policy(
         plans=compiler.plans,
         default_plan=compiler.default_plan(),
@@ -44,7 +47,12 @@ def compile_policy(
         patterns=compiler.patterns(),
         sources=_sources(file.identify, tenant_header),
         modes=_modes(file.stages),
+        upstreams=upstreams,
+        default_upstream=default_upstream,
     )
+    if not compiler.findings.problems:
+        # A plan that is unknown or wrong would make a sum that nobody could explain.
+        compiler.check_contracts()
     return policy, compiler.findings
 
 
@@ -63,8 +71,8 @@ class _Compiler:
         # The plan of the environment exists whether or not the file has one called "default".
         self._specs = {DEFAULT_PLAN: PlanSpec()}
         self._specs |= {name: spec or PlanSpec() for name, spec in (file.plans or {}).items()}
-        self.findings: list[Finding] = []
-        self.plans = {name: _plan(name, defaults, spec) for name, spec in self._specs.items()}
+        self.findings = Findings()
+        self.plans = {name: self._plan(("plans", name), spec) for name, spec in self._specs.items()}
         self._by_key = {key: self._tenant(key, spec) for key, spec in (file.tenants or {}).items()}
         self.tenants = {key: plan for key, plan in self._by_key.items() if "*" not in key}
 
@@ -76,16 +84,29 @@ class _Compiler:
         found = [Pattern(key, plan) for key, plan in self._by_key.items() if "*" in key]
         if len(found) > MAX_PATTERNS:
             message = f"at most {MAX_PATTERNS} patterns with * are allowed (got {len(found)})"
-            self.findings.append((("tenants",), message))
+            self.findings.wrong(("tenants",), message)
         # Sorting is stable: ties stay in the order of the file.
         return tuple(sorted(found, key=lambda pattern: pattern.text.count("*") - len(pattern.text)))
+
+    def check_contracts(self) -> None:
+        """Hold what plans guarantee against what upstreams were planned for."""
+        named = self._file.default_plan
+        path = ("default_plan",) if named else ("plans", DEFAULT_PLAN, "guaranteed")
+        check_contracts(
+            self._by_key, (path, self.plans[named or DEFAULT_PLAN]), self._file.upstreams or {}, self.findings
+        )
+
+    def _plan(self, path: tuple[str, str], *specs: PlanSpec) -> Plan:
+        plan = _plan(path[1], self._defaults, *specs)
+        contract = contract_of(plan, path, specs, self.findings)
+        return replace(plan, guaranteed_per_s=contract) if contract else plan
 
     def _tenant(self, key: str, tenant: TenantSpec) -> Plan:
         base = None if tenant.plan is None else self._known(tenant.plan, ("tenants", key, "plan"))
         if base is not None and tenant.model_fields_set == {"plan"}:
             return self.plans[base]
         specs = (tenant,) if base is None else (tenant, self._specs[base])
-        plan = _plan(key, self._defaults, *specs)
+        plan = self._plan(("tenants", key), *specs)
         self.plans.setdefault(key, plan)
         return plan
 
@@ -97,12 +118,12 @@ class _Compiler:
             names = [quoted(known) for known in self._specs]
             more = ["…"] if len(names) > _MAX_LISTED else []
             guess = f"there are {listed(names[:_MAX_LISTED] + more, 'and')}"
-        self.findings.append((path, f"no plan is called {quoted(name)}; {guess}"))
+        self.findings.wrong(path, f"no plan is called {quoted(name)}; {guess}")
         return DEFAULT_PLAN
 
 
 def _plan(name: str, defaults: PlanDefaults, *specs: PlanSpec) -> Plan:
-    """Make a plan; of `specs` the first that has a value gives it."""
+    """Make a plan without its contract; of `specs` the first that has a value gives it."""
 
     def given(field: str) -> Any:  # noqa: ANN401 - the models have checked each field's type
         return next((value for spec in specs if (value := getattr(spec, field)) is not None), None)
@@ -121,6 +142,7 @@ def _plan(name: str, defaults: PlanDefaults, *specs: PlanSpec) -> Plan:
         burst=number("burst", defaults.burst),
         refill_nano=number("refill", defaults.refill_nano) or 0,
         on_store_failure=FailureMode(given("on_store_failure") or failure_mode),
+        weight=int(given("weight") or 1),
     )
 
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sentinel_ext.policy.document import KeyPath, Node, Problem
-from sentinel_ext.policy.schema import PlanSpec, PolicyFile, SourceSpec, StagesSpec, TenantSpec
+from sentinel_ext.policy.schema import (
+    BreakerSpec,
+    FailuresSpec,
+    PlanSpec,
+    PolicyFile,
+    SourceSpec,
+    StagesSpec,
+    TenantSpec,
+    UpstreamSpec,
+)
 from sentinel_ext.wording import did_you_mean, listed, shown
 
 if TYPE_CHECKING:
@@ -18,8 +27,11 @@ _MODELS: dict[str, type[BaseModel]] = {
     "plans": PlanSpec,
     "tenants": TenantSpec,
     "identify": SourceSpec,
+    "upstreams": UpstreamSpec,
     "stages": StagesSpec,
 }
+_MODELS_INSIDE: dict[str, type[BaseModel]] = {"breaker": BreakerSpec, "failures": FailuresSpec}
+_BY_NAME = {"plans", "tenants", "upstreams"}
 _KEY = "[key]"  # how pydantic marks an error in a mapping's key
 
 
@@ -53,13 +65,13 @@ def without(plain: dict[str, Any], errors: Sequence[ErrorDetails]) -> dict[str, 
         section = plain.get(str(path[0])) if path else None
         if path in {(), ("plans",)}:
             return None
-        if path[0] not in {"plans", "tenants"} or not isinstance(section, dict) or len(path) < 2:
+        if path[0] not in _BY_NAME or not isinstance(section, dict) or len(path) < 2:
             plain.pop(str(path[0]), None)
         elif path[-1] == _KEY or (path[0] == "tenants" and len(path) == 2):
             section.pop(path[1], None)
         elif isinstance(entry := section.get(str(path[1])), dict) and len(path) > 2:
             entry.pop(str(path[2]), None)
-        elif path[0] == "plans":
+        elif path[0] != "tenants":
             section[str(path[1])] = None
         else:
             section.pop(str(path[1]), None)
@@ -86,7 +98,9 @@ def _message(error: ErrorDetails, path: KeyPath) -> str:
 
 def _fields_at(path: KeyPath) -> Sequence[str]:
     model = _MODELS.get(str(path[0]), PolicyFile) if path else PolicyFile
-    return list(model.model_fields)
+    # plans.gold, and upstreams.orders.breaker a level deeper.
+    inside = _MODELS_INSIDE.get(str(path[2])) if len(path) == 3 else None
+    return list((inside or model).model_fields)
 
 
 def _example(path: KeyPath) -> str:

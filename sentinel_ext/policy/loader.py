@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
 from pydantic import ValidationError
 
 from sentinel_ext.errors import PolicyError
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sentinel_ext.core.policy import PlanDefaults, Policy
+    from sentinel_ext.policy.findings import Finding
 
 # What a person reads in one go; a generated file with a systematic mistake could have 100 000.
 MAX_PROBLEMS = 100
@@ -49,14 +51,15 @@ def parse_policy(text: str, file: str, defaults: PlanDefaults, tenant_header: st
     except DocumentError as error:
         raise PolicyError([error.problem.line(file)]) from None
     problems = list(document.problems)
-    policy = _checked(document.root, defaults, tenant_header, problems)
+    warnings: list[Problem] = []
+    policy = _checked(document.root, defaults, tenant_header, problems, warnings)
     if policy is None or problems:
         raise PolicyError(_lines(problems, file))
-    return policy
+    return replace(policy, warnings=tuple(_lines(warnings, file)))
 
 
 def _checked(
-    root: Node, defaults: PlanDefaults, tenant_header: str, problems: list[Problem]
+    root: Node, defaults: PlanDefaults, tenant_header: str, problems: list[Problem], warnings: list[Problem]
 ) -> Policy | None:
     plain = {} if root.value is None else root.plain()
     try:
@@ -71,17 +74,21 @@ def _checked(
         except ValidationError:
             return None
     policy, findings = compile_policy(file, defaults, tenant_header)
-    for full_path, message in findings:
-        path = existing(full_path, root)
-        problems.append(Problem(root.locate(path), path, message))
+    problems += [_problem(finding, root) for finding in findings.problems]
+    warnings += [_problem(finding, root) for finding in findings.warnings]
     return policy
+
+
+def _problem(finding: Finding, root: Node) -> Problem:
+    path = existing(finding[0], root)
+    return Problem(root.locate(path), path, finding[1])
 
 
 def _lines(problems: list[Problem], file: str) -> list[str]:
     ordered = sorted(problems, key=lambda problem: problem.position or Position(0, 0))
     lines = list(dict.fromkeys(problem.line(file) for problem in ordered))
     if len(lines) > MAX_PROBLEMS:
-        lines[MAX_PROBLEMS:] = [f"{file}: and {len(lines) - MAX_PROBLEMS} more problems"]
+        lines[MAX_PROBLEMS:] = [f"{file}: and {len(lines) - MAX_PROBLEMS} more"]
     return lines
 
 

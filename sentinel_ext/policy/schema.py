@@ -16,11 +16,17 @@ from sentinel_ext.policy.kinds import (
     MAX_BURST,
     MAX_LIMIT,
     Count,
+    Duration,
     Exactly,
     Header,
     Name,
+    OffOr,
     OneOf,
+    Rate,
     Refill,
+    Share,
+    Switch,
+    Whole,
     Window,
 )
 from sentinel_ext.wording import shown
@@ -33,9 +39,12 @@ MAX_PLANS = 1_000
 # Each takes about 1 KB in memory and 20 µs to read.
 MAX_TENANTS = 100_000
 MAX_SOURCES = 16
+# Each has a breaker in Redis and series of its own in the metrics.
+MAX_UPSTREAMS = 256
 
 PlanName = Annotated[str, Name("a plan's name")]
 TenantName = Annotated[str, Name("a tenant's name")]
+UpstreamName = Annotated[str, Name("an upstream's name")]
 ModeWord = Annotated[str | None, OneOf(*Mode)]
 
 
@@ -76,6 +85,17 @@ class PlanSpec(_Spec):
         None,
         description="While the store cannot answer: open lets pass, closed refuses, local counts on each "
         "instance alone. Default: open for tier vital, else local.",
+    )
+    guaranteed: Annotated[int | None, Rate()] = Field(
+        None,
+        description="A contract, tier vital only: requests per second that each tenant is served before "
+        "anybody else when an upstream is overloaded, such as 200/s. At most limit divided by window; all "
+        "contracts together at most 0.7 of any upstream's capacity.",
+    )
+    weight: Annotated[int | None, Whole(1, 1000)] = Field(
+        None,
+        description="Part in what is shared out among the tenants of a tier when an upstream is overloaded, "
+        "1 to 1000: one with 2 gets twice as much as one with 1. Default: 1.",
     )
 
 
@@ -160,6 +180,78 @@ class StagesSpec(_Spec):
 
     bucket: ModeWord = Field(None, description="The token bucket of each instance.")
     window: ModeWord = Field(None, description="The window over all instances.")
+    pressure: ModeWord = Field(None, description="Shedding by tier while an upstream is overloaded.")
+    breaker: ModeWord = Field(None, description="The circuit breaker of each upstream.")
+
+
+class FailuresSpec(_Spec):
+    """What else counts as a failure. Resets, timeouts, 502, 503, 504 and gRPC 4, 8, 14 always do."""
+
+    count_500: Annotated[bool | None, Switch()] = Field(
+        None, description="Whether status 500 counts as a failure. Default: false."
+    )
+
+
+class BreakerSpec(_Spec):
+    """When an upstream's circuit breaker opens, and how it closes again. One for all instances."""
+
+    failure_threshold: Annotated[float | None, Share()] = Field(
+        None,
+        description="Share of failed requests in the window that opens it. "
+        "Default: BREAKER_FAILURE_THRESHOLD.",
+    )
+    consecutive_failures: Annotated[int | None, Whole(1, 1_000_000)] = Field(
+        None,
+        description="Failures without a success between them that open it, too. "
+        "Default: BREAKER_CONSECUTIVE_FAILURES.",
+    )
+    min_requests: Annotated[int | None, Whole(1, 1_000_000)] = Field(
+        None, description="Requests in the window below which shares open nothing. Default: 20."
+    )
+    window: Annotated[int | None, Duration("1s", "5m", "10s", "1m")] = Field(
+        None, description="Over which requests are counted, 1s to 5m. Default: 10s."
+    )
+    cooldown: Annotated[int | None, Duration("100ms", "1h", "5s", "30s")] = Field(
+        None,
+        description="How long it stays open before the upstream is tried, 100ms to 1h; twice as long after "
+        "each try that fails, up to 16 times. Default: BREAKER_COOLDOWN_MS.",
+    )
+    half_open_max_requests: Annotated[int | None, Whole(1, 10_000)] = Field(
+        None,
+        description="Requests let through to try the upstream, over all instances. "
+        "Default: BREAKER_HALF_OPEN_MAX_REQUESTS.",
+    )
+    successes: Annotated[int | None, Whole(1, 10_000)] = Field(
+        None,
+        description="Of these, how many must succeed to close it. Default: 3, or half_open_max_requests if "
+        "that is less.",
+    )
+    slow: Annotated[int | None, Duration("1ms", "1h", "500ms", "2s")] = Field(
+        None, description="From where on a request counts as slow. With slow_rate. Default: none is slow."
+    )
+    slow_rate: Annotated[float | None, Share()] = Field(
+        None, description="Share of slow requests in the window that opens it. With slow."
+    )
+
+
+class UpstreamSpec(_Spec):
+    """What an upstream is held to. Values that are left out are those of the upstream "default"."""
+
+    slo: Annotated[int | None, Duration("1ms", "1h", "200ms", "2s")] = Field(
+        None, description="What a good request takes at most, 1ms to 1h. Default: SLO_LATENCY_THRESHOLD."
+    )
+    timeout: Annotated[int | None, Duration("1ms", "1d", "500ms", "15s")] = Field(
+        None, description="Timeout of its route in Envoy, 1ms to 1d. Default: REQUEST_TIMEOUT_MS."
+    )
+    capacity: Annotated[int | None, Rate("requests", "1000/s", "60000/m")] = Field(
+        None,
+        description="What it was planned for, such as 1000/s. Only used to check contracts (guaranteed): "
+        "how much it really serves is measured.",
+    )
+    failures: FailuresSpec | None = Field(None, description="What else counts as a failure.")
+    breaker: Annotated[BreakerSpec | Literal["off"] | None, OffOr(BreakerSpec)] = Field(
+        None, description="Its circuit breaker, or off for none."
+    )
 
 
 class PolicyFile(_Spec):
@@ -183,6 +275,12 @@ class PolicyFile(_Spec):
     identify: Annotated[list[SourceSpec], Field(min_length=1, max_length=MAX_SOURCES)] | None = Field(
         None,
         description="Where to look for a tenant's name; the first that has one wins. Default: TENANT_HEADER.",
+    )
+    upstreams: dict[UpstreamName, UpstreamSpec | None] | None = Field(
+        None,
+        description="What is protected, by the name that the route's context extension `upstream` gives. "
+        'The one called "default" gives what others leave out, and holds for upstreams that are not listed.',
+        max_length=MAX_UPSTREAMS,
     )
     stages: StagesSpec | None = Field(None, description="Stages that do not simply enforce.")
 

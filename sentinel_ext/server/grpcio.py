@@ -14,7 +14,8 @@ from grpc_reflection.v1alpha._async import ReflectionServicer
 
 from sentinel_ext.errors import StartError
 from sentinel_ext.server import listen
-from sentinel_ext.services.registry import RequestError, Unary
+from sentinel_ext.server.grpcio_streams import GrpcioStreams
+from sentinel_ext.services.registry import HotStream, RequestError, Unary
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -46,12 +47,15 @@ _OPTIONS = (
 class GrpcioServer:
     """Carries `methods`; knows nothing of what they do."""
 
-    def __init__(self, address: Address, methods: Sequence[Unary], variable: str = "GRPC_ADDRESS") -> None:
+    def __init__(
+        self, address: Address, methods: Sequence[Unary | HotStream], variable: str = "GRPC_ADDRESS"
+    ) -> None:
         """Listen on `address` once started; `variable` is the setting's name for messages."""
         self._address = address
         self._variable = variable
         self._methods = methods
         self._health = HealthServicer()
+        self._streams = GrpcioStreams()
         self._names = [*dict.fromkeys(method.service for method in methods)]
 
     async def start(self) -> None:
@@ -62,7 +66,7 @@ class GrpcioServer:
         """
         listen.ensure_free(self._address, self._variable)
         self._server = grpc.aio.server(options=_OPTIONS)
-        self._server.add_generic_rpc_handlers(_handlers(self._methods))
+        self._server.add_generic_rpc_handlers(_handlers(self._methods, self._streams))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._add_reflection()
         target = f"unix:{self._address.path}" if self._address.is_unix else str(self._address)
@@ -80,7 +84,8 @@ class GrpcioServer:
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
 
     async def stop(self, grace_s: float) -> None:
-        """Send GOAWAY, let calls finish for `grace_s` seconds, then end them."""
+        """Send GOAWAY, let calls finish for `grace_s` seconds, then end them; streams are told first."""
+        self._streams.drain()
         await self._server.stop(grace_s)
         listen.remove_socket(self._address)
 
@@ -109,11 +114,17 @@ class GrpcioServer:
         )
 
 
-def _handlers(methods: Sequence[Unary]) -> tuple[grpc.GenericRpcHandler[bytes, bytes], ...]:
+def _handlers(
+    methods: Sequence[Unary | HotStream], streams: GrpcioStreams
+) -> tuple[grpc.GenericRpcHandler[bytes, bytes], ...]:
     by_service: dict[str, dict[str, grpc.RpcMethodHandler[bytes, bytes]]] = defaultdict(dict)
     for method in methods:
         # Bytes in, bytes out: decoding inside the handler turns garbage into a status, not into a traceback.
-        by_service[method.service][method.name] = grpc.unary_unary_rpc_method_handler(_unary(method))
+        by_service[method.service][method.name] = (
+            streams.handler(method)
+            if isinstance(method, HotStream)
+            else grpc.unary_unary_rpc_method_handler(_unary(method))
+        )
     return tuple(
         grpc.method_handlers_generic_handler(name, handlers) for name, handlers in by_service.items()
     )

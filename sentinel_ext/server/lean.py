@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 
     from sentinel_ext.address import Address
     from sentinel_ext.server.calls import HotUnary
-    from sentinel_ext.server.streams import HotStream
-    from sentinel_ext.services.registry import Unary
+    from sentinel_ext.services.registry import HotStream, Unary
 
 HEALTH: Final = "grpc.health.v1.Health"
 LIVENESS: Final = "liveness"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sentinel_ext.server import calls, handlers, streams
 from sentinel_ext.server.calls import HotUnary, RpcError
-from sentinel_ext.server.streams import HotStream
+from sentinel_ext.services.registry import HotStream, StreamKind
 from sentinel_ext.wire.codes import Status
 from sentinel_ext.wire.methods import Kind, Method, MethodTable
 
@@ -190,9 +190,12 @@ class Mounts:
         self._methods[method.path] = method
 
 
+_KINDS = {StreamKind.CLIENT_STREAM: Kind.CLIENT_STREAM, StreamKind.BIDI: Kind.BIDI}
+
+
 def _hot(method: Unary | HotUnary | HotStream) -> tuple[Kind, Start]:
     if isinstance(method, HotStream):
-        return method.kind, streams.stream(method)
+        return _KINDS[method.kind], streams.stream(method)
     if isinstance(method, HotUnary):
         return Kind.UNARY, calls.hot(method)
     return Kind.UNARY, calls.unary(method)

@@ -5,58 +5,17 @@ An access log of a million entries is a million plain calls: no queue, no corout
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from sentinel_ext.wire.codes import Status
-from sentinel_ext.wire.methods import Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sentinel_ext.server.calls import Start
     from sentinel_ext.server.protocol import H2Protocol
+    from sentinel_ext.services.registry import HotStream, OpenStream, StreamHandler
     from sentinel_ext.wire.stream import Stream
-
-
-class StreamHandler(Protocol):
-    """What a service has for each open stream. A method that raises ends the stream."""
-
-    def on_message(self, message: bytes) -> None:
-        """Take the next message; it counts as read when this returns."""
-
-    def on_half_close(self) -> None:
-        """The client will send nothing more; answer with `finish`, now or later."""
-
-    def on_cancel(self) -> None:
-        """The stream is over without `finish`: the client is gone, or the deadline passed."""
-
-    def on_writable(self) -> None:
-        """`send` said False, and there is room again."""
-
-    def on_drain(self) -> None:
-        """The server is about to stop; `finish` soon, or be ended with UNAVAILABLE."""
-
-
-class HotStream(msgspec.Struct, frozen=True):
-    """One streaming method over bytes.
-
-    Attributes:
-        service: full name.
-        name: `StreamAccessLogs`.
-        kind: CLIENT_STREAM or BIDI.
-        open: makes the handler of a new stream.
-    """
-
-    service: str
-    name: str
-    kind: Kind
-    open: Callable[[StreamCall], StreamHandler]
-
-    @property
-    def path(self) -> str:
-        """The HTTP/2 `:path`."""
-        return f"/{self.service}/{self.name}"
 
 
 class StreamCall:
@@ -97,7 +56,7 @@ class StreamCall:
         self._protocol.touch()
         return has_room
 
-    def finish(self, status: Status = Status.OK, text: str = "") -> bool:
+    def finish(self, status: int = Status.OK, text: str = "") -> bool:
         """End the stream after what was sent. False: it was over already."""
         if self.is_done:
             return False
@@ -107,7 +66,7 @@ class StreamCall:
 
     # For the server.
 
-    def begin(self, make: Callable[[StreamCall], StreamHandler]) -> None:
+    def begin(self, make: Callable[[OpenStream], StreamHandler]) -> None:
         """Make the handler."""
         self._stream.call = self
         self._protocol.streams.add(self)

@@ -25,6 +25,8 @@ _STATUS = {
     Reason.LOCAL_RATE_LIMITED: (429, "Too Many Requests"),
     Reason.RATE_LIMITED: (429, "Too Many Requests"),
     Reason.STORE_UNAVAILABLE: (503, "Service Unavailable"),
+    Reason.SHED: (503, "Service Unavailable"),
+    Reason.CIRCUIT_OPEN: (503, "Service Unavailable"),
 }
 
 
@@ -99,6 +101,11 @@ def _detail(decision: Decision) -> str:
     who = f"Tenant {tenant.name!r}"
     if decision.reason is Reason.STORE_UNAVAILABLE:
         return f"{who} cannot be counted at the moment. {again}"
+    if decision.reason is Reason.SHED:
+        tier = tenant.plan.tier.value
+        return f"The service is overloaded and serves others before tier {tier}. {again}"
+    if decision.reason is Reason.CIRCUIT_OPEN:
+        return f"Upstream {decision.check.upstream!r} fails at the moment and is left alone. {again}"
     if decision.reason is Reason.LOCAL_RATE_LIMITED:
         if not decision.limit:
             return f"{who} may not send requests: its burst is 0."

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 from google.rpc import code_pb2
 
 from sentinel_ext.core.identify import CORRELATION_HEADER, TRACEPARENT_HEADER
-from sentinel_ext.core.model import Stage
 from sentinel_ext.core.tenant import Tenant
 from sentinel_ext.services import answer
 
 if TYPE_CHECKING:
     from sentinel_ext.core.decision import Decision
+    from sentinel_ext.core.model import Stage
 
-_WINDOW = Stage.WINDOW  # a name of this module costs half of the enum's attribute
 _DENIED_CODE = {429: code_pb2.RESOURCE_EXHAUSTED, 503: code_pb2.UNAVAILABLE}
 
 # Tags: field number << 3 | wire type; 2 is "length follows".
@@ -101,8 +100,9 @@ _REMAINING = _ready_headers(_OK_CLIENT_HEADER, answer.REMAINING_HEADER)
 _RESET = _ready_headers(_OK_CLIENT_HEADER, answer.RESET_HEADER)
 _DECISION_ID = _ready_entries("decision_id")
 _CORRELATION_ID = _ready_entries("correlation_id")
+_TICKET = _ready_entries("ticket")
 
-_Key = tuple[Tenant, str, bool, int | None]
+_Key = tuple[Tenant, str, str, "Stage", int | None]
 
 
 class CheckEncoder:
@@ -125,6 +125,7 @@ class CheckEncoder:
             or decision.fallback is not None
             or decision.check.problem is not None
             or len(decision.check.correlation_id) >= _READY_LENGTHS
+            or len(decision.ticket) >= _READY_LENGTHS
         ):
             return _any_allowed(decision)
         return self._usual_allowed(decision, decision.remaining, decision.reset_ms)
@@ -133,7 +134,7 @@ class CheckEncoder:
         """An allowed request with its numbers and nothing special about it: nearly all of them."""
         check = decision.check
         tenant = check.tenant
-        key = (tenant, check.upstream, decision.stage is _WINDOW, decision.limit)
+        key = (tenant, check.upstream, check.route, decision.stage, decision.limit)
         headers, metadata = self._constants.get(key) or self._remember(key, decision)
         correlation_id = check.correlation_id.encode()
         remaining = b"%d" % remaining_hits
@@ -149,9 +150,11 @@ class CheckEncoder:
             traceparent = check.traceparent.encode()
             ok += (_UP_TRACEPARENT[len(traceparent)], traceparent, _OVERWRITE)
         decision_id = check.decision_id.encode()
+        ticket = decision.ticket.encode()
         described = b"".join((
             _DECISION_ID[len(decision_id)], decision_id,
             _CORRELATION_ID[len(correlation_id)], correlation_id,
+            _TICKET[len(ticket)] if ticket else b"", ticket,
             metadata,
         ))  # fmt: skip
         body = b"".join(ok)
@@ -187,6 +190,8 @@ def _denied(decision: Decision) -> bytes:
 def _metadata(decision: Decision) -> bytes:
     check = decision.check
     ids = _entry("decision_id", check.decision_id) + _entry("correlation_id", check.correlation_id)
+    if decision.ticket:
+        ids += _entry("ticket", decision.ticket)
     return _field(_METADATA, ids + _description(decision))
 
 
@@ -198,6 +203,7 @@ def _description(decision: Decision) -> bytes:
         _entry("tier", check.tenant.plan.tier.value),
         _entry("plan", check.tenant.plan.name),
         _entry("upstream", check.upstream),
+        *([_entry("route", check.route)] if check.route else ()),
         _entry_of("allowed", b"\x20\x01" if decision.allowed else b"\x20\x00"),
         _entry("stage", decision.stage.value),
         _entry("reason", decision.reason.value),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from typing import Any, Protocol
 
 import msgspec
@@ -35,6 +36,75 @@ class Unary(msgspec.Struct, frozen=True):
     name: str
     decode: Callable[[bytes], Any]
     handle: Callable[[Any, Callable[[bytes], bool]], bytes | Cancellable]
+
+    @property
+    def path(self) -> str:
+        """The HTTP/2 `:path`."""
+        return f"/{self.service}/{self.name}"
+
+
+class StreamKind(Enum):
+    """Which sides of a streaming method send many messages; the client always does."""
+
+    CLIENT_STREAM = "client_stream"
+    BIDI = "bidi"
+
+
+class OpenStream(Protocol):
+    """One open stream, as its handler sees it."""
+
+    @property
+    def peer(self) -> str:
+        """Where the client is, in grpc's words."""
+        ...
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        """What the client sent along."""
+        ...
+
+    def send(self, message: bytes) -> bool:
+        """Send a message. False: hold the next one until `on_writable`, or the stream is over."""
+        ...
+
+    def finish(self, status: int = 0, text: str = "") -> bool:
+        """End the stream with a gRPC status after what was sent. False: it was over already."""
+        ...
+
+
+class StreamHandler(Protocol):
+    """What a service has for each open stream. A method that raises ends the stream."""
+
+    def on_message(self, message: bytes) -> None:
+        """Take the next message; it counts as read when this returns."""
+
+    def on_half_close(self) -> None:
+        """The client will send nothing more; answer with `finish`, now or later."""
+
+    def on_cancel(self) -> None:
+        """The stream is over without `finish`: the client is gone, or the deadline passed."""
+
+    def on_writable(self) -> None:
+        """`send` said False, and there is room again."""
+
+    def on_drain(self) -> None:
+        """The server is about to stop; `finish` soon, or be ended with UNAVAILABLE."""
+
+
+class HotStream(msgspec.Struct, frozen=True):
+    """One streaming method over bytes: a million messages are a million plain calls.
+
+    Attributes:
+        service: full name, `envoy.service.accesslog.v3.AccessLogService`.
+        name: `StreamAccessLogs`.
+        kind: which sides stream.
+        open: makes the handler of a new stream.
+    """
+
+    service: str
+    name: str
+    kind: StreamKind
+    open: Callable[[OpenStream], StreamHandler]
 
     @property
     def path(self) -> str:

@@ -7,7 +7,7 @@ instances that are alive. Needs Redis 6.0 or newer (SET KEEPTTL); scripts use Re
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sentinel_ext.core.decision import StoreFault
 from sentinel_ext.store.base import Answer, Ask, Refund, StoreError
@@ -83,6 +83,15 @@ class RedisStore:
         async with self._side.lock:
             word = "leave" if leaving else ""
             return int(await self._side.call(self._presence, [PRESENCE_KEY], instance, lease_ms, word))
+
+    async def run(self, script: Script, keys: Sequence[bytes], *args: bytes | str | int) -> Any:  # noqa: ANN401  as Redis replies
+        """Run a script beside the request path, on the connection that carries no batches.
+
+        Raises:
+            StoreError: with the fault.
+        """
+        async with self._side.lock:
+            return await self._side.call(script, keys, *args)
 
     async def close(self) -> None:
         """Disconnect."""

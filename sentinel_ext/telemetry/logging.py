@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
+from sentinel_ext.core.breaker import CircuitState
 from sentinel_ext.core.token_bucket import NANO, TokenBucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sentinel_ext.core.circuit import Transition
+    from sentinel_ext.core.controller import Protected
     from sentinel_ext.core.decision import Decision
 
 # Lines waiting for the writer; beyond it they are dropped and counted. A line is about 400 bytes: 4 MB.
@@ -177,3 +180,28 @@ class DecisionLog:
         if self._left_out:
             fields["left_out"], self._left_out = self._left_out, 0
         self._logger.log(level, "allowed" if decision.allowed else "denied", extra=fields)
+
+
+class BreakerLog:
+    """Logs each change of a circuit breaker: rare, and what an operator looks for first."""
+
+    def __init__(self) -> None:
+        """Log to `sentinel.breaker`."""
+        self._logger = logging.getLogger("sentinel.breaker")
+
+    def changed(self, protected: Protected, transition: Transition) -> None:
+        """Log one change."""
+        level = logging.INFO if transition.after is CircuitState.CLOSED else logging.WARNING
+        self._logger.log(
+            level,
+            "breaker %s",
+            transition.after.value,
+            extra={
+                "upstream": protected.name,
+                "before": transition.before.value,
+                "epoch": transition.epoch,
+                "reason": None if transition.reason is None else transition.reason.value,
+                "forced": transition.forced.value,
+                "without_store": transition.is_local,
+            },
+        )

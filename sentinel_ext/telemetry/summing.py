@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _JOINED_BY: dict[str, Callable[[float, float], float]] = {
     "sentinel_store_up": min,
     "sentinel_instances": max,
+    # All workers see the same fleet; the one that sees it worst is the one to look at.
+    "sentinel_pressure_global": max,
+    "sentinel_circuit_breaker_state": max,
     "sentinel_build_info": max,
     "python_info": max,
     "process_start_time_seconds": min,

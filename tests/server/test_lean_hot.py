@@ -12,10 +12,8 @@ from support.lean import SERVICE, ask, calling, refused, serving, until
 from support.lean_client import Flood
 
 from sentinel_ext.server.calls import PENDING, Call, HotUnary, RpcError
-from sentinel_ext.server.streams import HotStream, StreamCall
-from sentinel_ext.services.registry import RequestError, Unary
+from sentinel_ext.services.registry import HotStream, OpenStream, RequestError, StreamKind, Unary
 from sentinel_ext.wire.codes import Status
-from sentinel_ext.wire.methods import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -191,7 +189,7 @@ async def test_methods_of_the_registry_answer_now_later_and_refuse_garbage() -> 
 class Sum:
     """A hot stream that adds up sizes and echoes."""
 
-    def __init__(self, call: StreamCall) -> None:
+    def __init__(self, call: OpenStream) -> None:
         self.call, self.size, self.events = call, 0, []
 
     def on_message(self, message: bytes) -> None:
@@ -216,7 +214,7 @@ class Sum:
 
 
 async def test_a_hot_stream_takes_and_sends_messages_and_finishes() -> None:
-    async with calling(hot=(HotStream(SERVICE, "Sum", Kind.BIDI, Sum),)) as channel:
+    async with calling(hot=(HotStream(SERVICE, "Sum", StreamKind.BIDI, Sum),)) as channel:
         call = channel.stream_stream(f"/{SERVICE}/Sum")(iter([b"a", b"bcd", bytes(500_000)]))
 
         assert [b"a", b"bcd", b"500004"] == [reply async for reply in call]
@@ -225,11 +223,11 @@ async def test_a_hot_stream_takes_and_sends_messages_and_finishes() -> None:
 async def test_a_bug_ends_a_hot_stream_alone() -> None:
     handlers: list[Sum] = []
 
-    def make(call: StreamCall) -> Sum:
+    def make(call: OpenStream) -> Sum:
         handlers.append(Sum(call))
         return handlers[-1]
 
-    async with calling(hot=(HotStream(SERVICE, "Sum", Kind.BIDI, make),)) as channel:
+    async with calling(hot=(HotStream(SERVICE, "Sum", StreamKind.BIDI, make),)) as channel:
         call = channel.stream_stream(f"/{SERVICE}/Sum")()
         await call.write(b"bug")
         assert grpc.StatusCode.UNKNOWN is (await refused(call.read()))[0]

@@ -20,9 +20,8 @@ from sentinel_ext.errors import AddressInUseError, StartError
 from sentinel_ext.server import listen
 from sentinel_ext.server.calls import PENDING, Call, HotUnary
 from sentinel_ext.server.lean import LeanServer
-from sentinel_ext.server.streams import HotStream, StreamCall
+from sentinel_ext.services.registry import HotStream, OpenStream, StreamKind
 from sentinel_ext.wire.codes import Status
-from sentinel_ext.wire.methods import Kind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -306,7 +305,7 @@ async def test_at_half_the_grace_endless_streams_are_ended_with_unavailable() ->
 
 async def test_a_stream_that_minds_the_drain_ends_in_its_own_words() -> None:
     class Quota:
-        def __init__(self, call: StreamCall) -> None:
+        def __init__(self, call: OpenStream) -> None:
             self.call = call
 
         def on_message(self, message: bytes) -> None:
@@ -322,7 +321,7 @@ async def test_a_stream_that_minds_the_drain_ends_in_its_own_words() -> None:
             self.call.send(b"bye")
             self.call.finish(Status.OK)
 
-    hot = (HotStream(SERVICE, "Quota", Kind.BIDI, Quota),)
+    hot = (HotStream(SERVICE, "Quota", StreamKind.BIDI, Quota),)
     async with serving(hot=hot) as (server, where), grpc.aio.insecure_channel(where) as channel:
         call = channel.stream_stream(f"/{SERVICE}/Quota")()
         await call.write(b"hello")

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from envoy.service.accesslog.v3 import als_pb2, als_pb2_grpc
 
-from sentinel_ext.server.streams import HotStream, StreamCall
-from sentinel_ext.wire.methods import Kind
+from sentinel_ext.services.registry import HotStream, OpenStream, StreamKind
 
 if TYPE_CHECKING:
     from sentinel_ext.server.lean import LeanServer
@@ -57,18 +56,18 @@ class Logs:
 
     def mount_hot(self, server: LeanServer) -> None:
         """As bytes, message by message."""
-        server.add((HotStream(SERVICE, "StreamAccessLogs", Kind.CLIENT_STREAM, self._open),))
+        server.add((HotStream(SERVICE, "StreamAccessLogs", StreamKind.CLIENT_STREAM, self._open),))
 
     def mount_generated(self, server: LeanServer) -> None:
         """As users of grpcio write it."""
         als_pb2_grpc.add_AccessLogServiceServicer_to_server(_Servicer(self), server)
 
-    def _open(self, call: StreamCall) -> _HotLog:
+    def _open(self, call: OpenStream) -> _HotLog:
         return _HotLog(call, self.new())
 
 
 class _HotLog:
-    def __init__(self, call: StreamCall, log: Log) -> None:
+    def __init__(self, call: OpenStream, log: Log) -> None:
         self._call = call
         self._log = log
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from sentinel_ext.server.calls import Call
-    from sentinel_ext.server.streams import StreamCall
+    from sentinel_ext.services.registry import OpenStream
 
 SERVICE = "test.Service"
 PATIENCE_S = 10.0
@@ -301,7 +301,7 @@ class _Counting(logging.Handler):
 class _Log:
     """Counts messages."""
 
-    def __init__(self, counts: Counter[str], call: StreamCall) -> None:
+    def __init__(self, counts: Counter[str], call: OpenStream) -> None:
         self._counts = counts
         self._call = call
 
@@ -326,9 +326,8 @@ async def _serve(max_connections: int, limits: dict[str, Any]) -> None:
 
     from sentinel_ext.server.calls import PENDING, HotUnary  # noqa: PLC0415
     from sentinel_ext.server.lean import LeanServer  # noqa: PLC0415
-    from sentinel_ext.server.streams import HotStream  # noqa: PLC0415
+    from sentinel_ext.services.registry import HotStream, StreamKind  # noqa: PLC0415
     from sentinel_ext.wire.limits import Limits  # noqa: PLC0415
-    from sentinel_ext.wire.methods import Kind  # noqa: PLC0415
 
     counting, counts, held = _Counting(), Counter[str](), list[Any]()
     logging.getLogger("sentinel.wire").addHandler(counting)
@@ -349,7 +348,7 @@ async def _serve(max_connections: int, limits: dict[str, Any]) -> None:
             HotUnary(SERVICE, "Echo", lambda data, _call: data),
             HotUnary(SERVICE, "Stuck", stuck),
             HotUnary(SERVICE, "Page", lambda _data, _call: bytes(PAGE)),
-            HotStream(SERVICE, "Log", Kind.CLIENT_STREAM, lambda call: _Log(counts, call)),
+            HotStream(SERVICE, "Log", StreamKind.CLIENT_STREAM, lambda call: _Log(counts, call)),
         )
     )
     await server.start()

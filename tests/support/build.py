@@ -10,7 +10,7 @@ from sentinel_ext.core.decision import Decision, Reason
 from sentinel_ext.core.identify import Check, Identifier, NameProblem
 from sentinel_ext.core.model import FailureMode, Mode, Plan, Stage, Tier
 from sentinel_ext.core.pipeline import Pipeline
-from sentinel_ext.core.policy import Pattern, Policy, Source, SourceKind
+from sentinel_ext.core.policy import Pattern, Policy, Source, SourceKind, UpstreamRules
 from sentinel_ext.core.tenant import MAX_TENANTS, Tenant, Tenants
 from sentinel_ext.engine import Engine
 from sentinel_ext.store.batcher import Batcher
@@ -35,8 +35,10 @@ def make_plan(
     burst: int | None = 20,
     refill_nano: int = 10_000_000_000,
     on_store_failure: FailureMode = FailureMode.LOCAL,
+    weight: int = 1,
+    guaranteed_per_s: float = 0.0,
 ) -> Plan:
-    return Plan(name, tier, limit, window_us, burst, refill_nano, on_store_failure)
+    return Plan(name, tier, limit, window_us, burst, refill_nano, on_store_failure, weight, guaranteed_per_s)
 
 
 def make_policy(
@@ -47,11 +49,22 @@ def make_policy(
     sources: tuple[Source, ...] = (HEADER,),
     bucket: Mode = Mode.ENFORCE,
     window: Mode = Mode.ENFORCE,
+    pressure: Mode = Mode.ENFORCE,
+    breaker: Mode = Mode.ENFORCE,
+    upstreams: Mapping[str, UpstreamRules] | None = None,
+    default_upstream: UpstreamRules | None = None,
 ) -> Policy:
     plan = default or make_plan()
     named = tenants or {}
     plans = {each.name: each for each in (plan, *named.values())}
-    return Policy(plans, plan, named, patterns, sources, {Stage.BUCKET: bucket, Stage.WINDOW: window})
+    modes = {
+        Stage.BUCKET: bucket,
+        Stage.WINDOW: window,
+        Stage.PRESSURE: pressure,
+        Stage.BREAKER: breaker,
+    }
+    others = default_upstream or UpstreamRules()
+    return Policy(plans, plan, named, patterns, sources, modes, upstreams or {}, others)
 
 
 def make_tenant(plan: Plan | None = None, name: str = "acme", now_ns: int = 0) -> Tenant:

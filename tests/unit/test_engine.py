@@ -12,7 +12,7 @@ from support.fakes import FakeCaller, FakeClock, Inbox, ScriptedStore, turns
 from sentinel_ext.core.decision import Decision, Reason, StoreFault
 from sentinel_ext.core.model import FailureMode, Stage
 from sentinel_ext.core.pipeline import Pipeline
-from sentinel_ext.engine import Engine, Ticket
+from sentinel_ext.engine import Engine, Waiting
 from sentinel_ext.store.batcher import Batcher
 
 if TYPE_CHECKING:
@@ -44,15 +44,15 @@ class House:
 
     def decide(
         self, inbox: Inbox | Callable[[Decision | None], bool], name: str = "acme"
-    ) -> Decision | Ticket:
+    ) -> Decision | Waiting:
         return self.engine.decide(FakeCaller({"x-tenant-id": name}), inbox)
 
-    def ticket(self, inbox: Inbox | Callable[[Decision | None], bool], name: str = "acme") -> Ticket:
+    def ticket(self, inbox: Inbox | Callable[[Decision | None], bool], name: str = "acme") -> Waiting:
         ticket = self.decide(inbox, name)
-        assert isinstance(ticket, Ticket)
+        assert isinstance(ticket, Waiting)
         return ticket
 
-    async def asked(self, inbox: Inbox) -> tuple[Ticket, HeldCall]:
+    async def asked(self, inbox: Inbox) -> tuple[Waiting, HeldCall]:
         """Bring a check as far as the store."""
         ticket = self.ticket(inbox)
         return ticket, await self.store.next_call()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from sentinel_ext.address import Address
-from sentinel_ext.core.policy import PlanDefaults
+from sentinel_ext.core.policy import PlanDefaults, UpstreamDefaults
 from sentinel_ext.errors import SettingsError
 from sentinel_ext.settings import MAX_ENV_FILE_BYTES, Settings
 
@@ -59,6 +59,7 @@ def test_the_defaults_are_the_documented_ones():
         "policy_file": None,
         "store_timeout_ms": 5,
         "fail_open": True,
+        "admin_actions": False,
     } == shown
 
 
@@ -97,6 +98,7 @@ def test_the_default_redis_is_what_parsing_it_gives():
         ("POLICY_FILE", "policy.yaml", Path("policy.yaml")),
         ("STORE_TIMEOUT_MS", "10000", 10_000),
         ("FAIL_OPEN", "off", False),
+        ("ADMIN_ACTIONS", "yes", True),
     ],
 )
 def test_a_value_that_is_allowed(name, given_text, value):
@@ -144,6 +146,7 @@ def test_a_switch_takes_the_usual_words(word):
         ("ADMIN_ADDRESS", ["9464", "[a b]:80"], "host:port, [ipv6]:port or unix:///path"),
         ("POLICY_FILE", ["a\0b"], "the path of a file"),
         ("STORE_TIMEOUT_MS", ["0", "10001", "5ms"], "a whole number from 1 to 10000 (milliseconds)"),
+        ("ADMIN_ACTIONS", ["allow"], "true, 1, yes, on, false, 0, no or off"),
         ("FAIL_OPEN", ["open"], "true, 1, yes, on, false, 0, no or off"),
     ],
 )  # fmt: skip
@@ -212,6 +215,53 @@ def test_plan_defaults_are_in_the_cores_units():
 
     expected = PlanDefaults(limit=7, window_us=1_500_000, burst=3, refill_nano=7_000_000)
     assert expected == settings.plan_defaults
+
+
+def test_upstream_defaults_are_in_the_cores_units():
+    settings = load(
+        SLO_LATENCY_THRESHOLD="250",
+        REQUEST_TIMEOUT_MS="1500",
+        BREAKER_FAILURE_THRESHOLD="0.25",
+        BREAKER_CONSECUTIVE_FAILURES="4",
+        BREAKER_COOLDOWN_MS="700",
+        BREAKER_HALF_OPEN_MAX_REQUESTS="2",
+    )
+
+    expected = UpstreamDefaults(
+        slo_us=250_000,
+        timeout_us=1_500_000,
+        failure_threshold=0.25,
+        consecutive_failures=4,
+        cooldown_ms=700,
+        half_open_max=2,
+    )
+    assert expected == settings.upstream_defaults == settings.plan_defaults.upstream
+
+
+def test_the_cores_defaults_are_those_of_the_settings():
+    assert UpstreamDefaults() == Settings().upstream_defaults
+
+
+def test_a_threshold_that_nothing_can_miss_is_worth_a_warning():
+    (warning,) = load(SLO_LATENCY_THRESHOLD="500", REQUEST_TIMEOUT_MS="500").warnings
+
+    assert "SLO_LATENCY_THRESHOLD is 500, not below REQUEST_TIMEOUT_MS (500)" in warning
+    assert () == load(SLO_LATENCY_THRESHOLD="499", REQUEST_TIMEOUT_MS="500").warnings
+
+
+def test_a_breaker_that_a_single_failure_opens_is_worth_a_warning():
+    (warning,) = load(BREAKER_CONSECUTIVE_FAILURES="1").warnings
+
+    assert warning.startswith("BREAKER_CONSECUTIVE_FAILURES is 1")
+    assert () == load(BREAKER_CONSECUTIVE_FAILURES="2").warnings
+
+
+@pytest.mark.parametrize(
+    ("address", "count"), [("127.0.0.1:9464", 0), ("unix:///run/admin.sock", 0), ("0.0.0.0:9464", 1)]
+)
+def test_actions_for_everybody_are_worth_a_warning(address, count):
+    assert count == len(load(ADMIN_ACTIONS="true", ADMIN_ADDRESS=address).warnings)
+    assert () == load(ADMIN_ADDRESS=address).warnings
 
 
 def test_a_bucket_that_never_refills_is_worth_a_warning():

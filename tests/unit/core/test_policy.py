@@ -7,9 +7,10 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.build import make_policy
 
 from sentinel_ext.core.model import FailureMode, Mode, Plan, Stage, Tier
-from sentinel_ext.core.policy import Pattern, Policy
+from sentinel_ext.core.policy import Pattern, Policy, UpstreamRules
 
 PLAN = Plan("p", Tier.STANDARD, 1, 60_000_000, 1, 1, FailureMode.LOCAL)
 OTHER = Plan("o", Tier.STANDARD, 1, 60_000_000, 1, 1, FailureMode.LOCAL)
@@ -57,3 +58,17 @@ def test_a_tenant_gets_its_own_entry_then_a_pattern_then_the_default():
 
     assert (PLAN, OTHER, PLAN) == (policy.plan_for("abc"), policy.plan_for("abd"), policy.plan_for("b"))
     assert (Mode.SHADOW, Mode.ENFORCE) == (policy.mode(Stage.WINDOW), policy.mode(Stage.BUCKET))
+
+
+def test_an_upstream_gets_its_own_rules_then_the_defaults():
+    orders = UpstreamRules("orders", slo_us=1)
+    policy = make_policy(upstreams={"orders": orders}, default_upstream=UpstreamRules(slo_us=2))
+
+    assert orders is policy.upstream("orders")
+    assert ("default", 2) == (policy.upstream("Orders").name, policy.upstream("Orders").slo_us)
+
+
+def test_pressure_and_breaker_have_modes_of_their_own():
+    policy = make_policy(pressure=Mode.SHADOW, breaker=Mode.OFF)
+
+    assert (Mode.SHADOW, Mode.OFF) == (policy.mode(Stage.PRESSURE), policy.mode(Stage.BREAKER))

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from sentinel_ext.policy.kinds import Count, Exactly, Header, Name, OneOf, Refill, Window
+from sentinel_ext.policy.kinds import (
+    Count,
+    Duration,
+    Exactly,
+    Header,
+    Name,
+    OneOf,
+    Rate,
+    Refill,
+    Share,
+    Switch,
+    Whole,
+    Window,
+    length,
+    per_second,
+)
 
 
 @pytest.mark.parametrize("value", [0, 1, 10, "unlimited"])
@@ -114,3 +129,87 @@ def test_a_header_refuses(value):
 def test_exactly_means_the_type_too(wanted, value):
     with pytest.raises(ValueError, match="must be"):
         Exactly(wanted).parse(value)
+
+
+@pytest.mark.parametrize("value", [1, 5, 1000])
+def test_a_whole_number_is_what_was_written(value):
+    assert value == Whole(1, 1000).parse(value)
+
+
+@pytest.mark.parametrize("value", [0, 1001, -1, 1.0, True, "5", None, [], 10**30])
+def test_a_whole_number_refuses(value):
+    with pytest.raises(ValueError, match="must be a whole number from 1 to 1000"):
+        Whole(1, 1000).parse(value)
+
+
+@pytest.mark.parametrize("value", [0.000001, 0.5, 1, 1.0])
+def test_a_share_is_what_was_written(value):
+    assert value == Share().parse(value)
+
+
+@pytest.mark.parametrize("value", [0, -0.5, 1.01, 50, 101, True, "0.5", None, [], float("nan"), float("inf")])
+def test_a_share_refuses(value):
+    with pytest.raises(ValueError, match=r"must be a share above 0, up to 1, such as 0\.5"):
+        Share().parse(value)
+
+
+@pytest.mark.parametrize(("value", "hint"), [(50, "; 50 % is 0.5"), (2.5, "; 2.5 % is 0.025"), (101, "")])
+def test_a_share_in_per_cent_is_understood_and_refused(value, hint):
+    with pytest.raises(ValueError, match="must be a share") as caught:
+        Share().parse(value)
+
+    assert hint == str(caught.value).partition(f"(got {value})")[2]
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_a_switch_is_what_was_written(value):
+    assert value is Switch().parse(value)
+
+
+@pytest.mark.parametrize("value", [0, 1, "true", "yes", "off", None])
+def test_a_switch_refuses(value):
+    with pytest.raises(ValueError, match="must be true or false"):
+        Switch().parse(value)
+
+
+@pytest.mark.parametrize(
+    ("written", "length_us"), [("1s", 1_000_000), ("1500ms", 1_500_000), ("5m", 300_000_000)]
+)
+def test_a_duration_is_microseconds_within_its_bounds(written, length_us):
+    assert length_us == Duration("1s", "5m", "10s").parse(written)
+
+
+@pytest.mark.parametrize("value", ["999ms", "301s", "", "s", 5, None])
+def test_a_duration_refuses(value):
+    with pytest.raises(ValueError, match="must be a duration from 1s to 5m with its unit, such as 10s"):
+        Duration("1s", "5m", "10s").parse(value)
+
+
+@pytest.mark.parametrize(
+    ("written", "nano"), [("200/s", 2 * 10**11), (0.5, 5 * 10**8), ("1/d", 11_574), (1_000_000, 10**15)]
+)
+def test_a_rate_is_billionths_per_second(written, nano):
+    assert nano == Rate().parse(written)
+
+
+@pytest.mark.parametrize(
+    "value", [0, "0/s", -1, 1_000_001, "60000001/m", "0.01/d", "unlimited", True, None, []]
+)
+def test_a_rate_refuses(value):
+    with pytest.raises(ValueError, match="must be"):
+        Rate().parse(value)
+
+
+@pytest.mark.parametrize(
+    ("nano", "text"),
+    [(2 * 10**11, "200/s"), (1_666_666_666, "1.666667/s"), (11_574, "0.000012/s"), (0, "0/s")],
+)
+def test_a_rate_is_shown_as_it_would_be_written(nano, text):
+    assert text == per_second(nano)
+
+
+@pytest.mark.parametrize(
+    ("length_us", "text"), [(60_000_000, "60s"), (1_500_000, "1500ms"), (1_000, "1ms"), (1_500, "1.5ms")]
+)
+def test_a_duration_is_shown_as_it_would_be_written(length_us, text):
+    assert text == length(length_us)

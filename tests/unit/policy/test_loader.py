@@ -26,6 +26,10 @@ plans:
 default_plan: silver
 tenants: {acme: gold, "trial-*": {tier: economy, limit: 20}}
 identify: [{header: X-Tenant-Id}, {context_extension: tenant}, {principal: true}, {jwt_claim: org}]
+upstreams:
+  default: {slo: 500ms}
+  orders: {timeout: 2s, capacity: 1000/s, failures: {count_500: true}, breaker: {slow: 1s, slow_rate: 0.5}}
+  search: {breaker: off}
 stages: {window: shadow, bucket: off}
 """
 
@@ -43,6 +47,7 @@ def problems(text: str) -> tuple[str, ...]:
 def test_the_example_of_the_readme_compiles():
     policy = load(GOOD)
 
+    assert () == policy.warnings
     gold = policy.plan_for("acme")
     assert (Tier.VITAL, 1000, 200, 100_000_000_000) == (gold.tier, gold.limit, gold.burst, gold.refill_nano)
     trial = policy.plan_for("trial-7")
@@ -80,7 +85,7 @@ def test_without_a_file_the_environment_is_the_policy():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "# nothing yet\n", "---\n", "{}", "plans:\ntenants:\nstages:\n", "\ufeff{}"]
+    "text", ["", "# nothing yet\n", "---\n", "{}", "plans:\ntenants:\nupstreams:\nstages:\n", "\ufeff{}"]
 )
 def test_an_empty_file_is_the_environments_policy(tmp_path, text):
     path = tmp_path / "policy.yaml"
@@ -119,7 +124,7 @@ def test_a_systematic_mistake_does_not_flood_the_terminal():
     found = problems("plans:\n" + "".join(f"  p{n}: {{limit: -1}}\n" for n in range(150)))
 
     assert MAX_PROBLEMS + 1 == len(found)
-    assert "policy.yaml: and 50 more problems" == found[-1]
+    assert "policy.yaml: and 50 more" == found[-1]
 
 
 @pytest.mark.parametrize(
@@ -134,13 +139,38 @@ def test_a_systematic_mistake_does_not_flood_the_terminal():
             "tenants: at most 1000 patterns with * are allowed (got 1001)",
         ),
         ("identify:\n" + "- principal: true\n" * 17, "identify: holds 17 entries, allowed are at most 16"),
+        (
+            "upstreams:\n" + "".join(f"  u{n}: {{}}\n" for n in range(257)),
+            "upstreams: holds 257 entries, allowed are at most 256",
+        ),
     ],
-    ids=["plans", "patterns", "sources"],
+    ids=["plans", "patterns", "sources", "upstreams"],
 )
 def test_tables_have_bounds(text, message):
     (found,) = problems(text)
 
     assert found.endswith(message)
+
+
+def test_tables_are_full_at_their_bounds():
+    policy = load("upstreams:\n" + "".join(f"  u{n}: {{}}\n" for n in range(256)))
+
+    assert 256 == len(policy.upstreams)
+
+
+def test_a_warning_has_its_place_and_is_no_problem():
+    policy = load("upstreams:\n  'a*': {slo: 500ms}\n")
+
+    (found,) = policy.warnings
+    assert found.startswith('policy.yaml:2:9: upstreams."a*": names of upstreams are no patterns; ')
+    assert 500_000 == policy.upstream("a*").slo_us
+
+
+def test_warnings_do_not_flood_the_log():
+    found = load("upstreams:\n" + "".join(f"  u{n}*: {{}}\n" for n in range(150))).warnings
+
+    assert MAX_PROBLEMS + 1 == len(found)
+    assert "policy.yaml: and 50 more" == found[-1]
 
 
 def test_too_many_tenants_are_refused():
@@ -200,13 +230,27 @@ WORDS = [
     "default_plan",
     "version",
     "tier",
+    "guaranteed",
+    "weight",
+    "upstreams",
+    "orders",
+    "slo",
+    "timeout",
+    "capacity",
+    "failures",
+    "count_500",
+    "breaker",
+    "cooldown",
+    "slow",
+    "slow_rate",
+    "successes",
 ]
 SCALARS = (
     st.none()
     | st.booleans()
     | st.integers()
     | st.floats()
-    | st.sampled_from(["gold", "off", "60s", "5/m", ""])
+    | st.sampled_from(["gold", "off", "60s", "5/m", "vital", ""])
 )
 VALUES = st.recursive(
     SCALARS,
@@ -216,6 +260,8 @@ VALUES = st.recursive(
 
 
 @settings(max_examples=300, deadline=None)
-@given(VALUES, st.sampled_from(["{}", "plans: {}", "tenants: {}", "identify: {}", "stages: {}"]))
+@given(
+    VALUES, st.sampled_from(["{}", "plans: {}", "tenants: {}", "identify: {}", "stages: {}", "upstreams: {}"])
+)
 def test_any_shape_is_a_policy_or_a_policy_error(value, frame):
     only_a_policy_or_its_error(frame.replace("{}", json.dumps(value)))

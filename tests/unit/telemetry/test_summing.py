@@ -15,6 +15,8 @@ def exposition(counted: int, up: int = 1, seconds: float = 0.5) -> str:
     Gauge("sentinel_store_up", "Up.", registry=registry).set(up)
     Gauge("sentinel_tenants", "Tenants.", registry=registry).set(counted)
     Gauge("sentinel_instances", "Instances.", registry=registry).set(counted)
+    Gauge("sentinel_pressure_global", "Pressure.", registry=registry).set(counted)
+    Gauge("sentinel_access_log_streams", "Streams.", registry=registry).set(counted)
     Histogram("sentinel_seconds", "Time.", buckets=(0.1, 1.0), registry=registry).observe(seconds)
     return generate_latest(registry).decode()
 
@@ -41,14 +43,14 @@ def test_counters_histograms_and_sizes_add_up(both):
     assert 8 == found["sentinel_decisions_total['allow']"]
     assert (1, 2, 2) == tuple(found[f"sentinel_seconds_bucket['{le}']"] for le in ("0.1", "1.0", "+Inf"))
     assert (2, 0.55) == (found["sentinel_seconds_count[]"], pytest.approx(found["sentinel_seconds_sum[]"]))
-    assert 8 == found["sentinel_tenants[]"]
+    assert (8, 8) == (found["sentinel_tenants[]"], found["sentinel_access_log_streams[]"])
 
 
 def test_what_cannot_be_added_is_joined_by_its_meaning(both):
     found = samples(both)
 
     assert 0 == found["sentinel_store_up[]"]  # one worker without its store is worth an alert
-    assert 5 == found["sentinel_instances[]"]
+    assert (5, 5) == (found["sentinel_instances[]"], found["sentinel_pressure_global[]"])
 
 
 def test_a_later_exposition_replaces_the_earlier(both):

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class DecisionMetadata(_message.Message):
-    __slots__ = ("tenant", "tier", "plan", "upstream", "decision_id", "correlation_id", "allowed", "stage", "reason", "shadow", "fallback")
+    __slots__ = ("tenant", "tier", "plan", "upstream", "decision_id", "correlation_id", "allowed", "stage", "reason", "shadow", "fallback", "ticket", "route")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     TIER_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
@@ -19,6 +19,8 @@ class DecisionMetadata(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     SHADOW_FIELD_NUMBER: _ClassVar[int]
     FALLBACK_FIELD_NUMBER: _ClassVar[int]
+    TICKET_FIELD_NUMBER: _ClassVar[int]
+    ROUTE_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     tier: str
     plan: str
@@ -30,4 +32,6 @@ class DecisionMetadata(_message.Message):
     reason: str
     shadow: _containers.RepeatedScalarFieldContainer[str]
     fallback: str
-    def __init__(self, tenant: _Optional[str] = ..., tier: _Optional[str] = ..., plan: _Optional[str] = ..., upstream: _Optional[str] = ..., decision_id: _Optional[str] = ..., correlation_id: _Optional[str] = ..., allowed: _Optional[bool] = ..., stage: _Optional[str] = ..., reason: _Optional[str] = ..., shadow: _Optional[_Iterable[str]] = ..., fallback: _Optional[str] = ...) -> None: ...
+    ticket: str
+    route: str
+    def __init__(self, tenant: _Optional[str] = ..., tier: _Optional[str] = ..., plan: _Optional[str] = ..., upstream: _Optional[str] = ..., decision_id: _Optional[str] = ..., correlation_id: _Optional[str] = ..., allowed: _Optional[bool] = ..., stage: _Optional[str] = ..., reason: _Optional[str] = ..., shadow: _Optional[_Iterable[str]] = ..., fallback: _Optional[str] = ..., ticket: _Optional[str] = ..., route: _Optional[str] = ...) -> None: ...

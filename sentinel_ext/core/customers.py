@@ -1,0 +1,134 @@
+"""Who asks an upstream for how much, as this instance sees it: the demands that a fill shares out."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING
+
+from sentinel_ext.core.fill import TIERS, Demand
+from sentinel_ext.core.report import MAX_NAMED
+
+if TYPE_CHECKING:
+    from sentinel_ext.core.report import Shared
+
+# Tenants told apart at one upstream; a newcomer beyond it counts with the rest of its tier. Looking through
+# them takes about a millisecond per report.
+MAX_CUSTOMERS = 1_024
+# Periods that a demand is measured over.
+PERIODS = 4
+
+
+class Customer:
+    """One tenant at one upstream, or the rest of a tier.
+
+    Attributes:
+        count: requests of this period.
+        share: which share of its requests passes, 1 lets all pass.
+        credit: passes when it reaches 1; grows by `share` with each request. Exact, where drawing lots would
+            add noise to what is admitted.
+    """
+
+    __slots__ = ("count", "credit", "guaranteed", "recent", "share", "tier", "weight")
+
+    def __init__(self, name: str, tier: int, weight: float, guaranteed: float) -> None:
+        """Start unseen. The name sets the phase: tenants with one request each must not all pass, or none."""
+        self.tier, self.weight, self.guaranteed = tier, weight, guaranteed
+        self.count = 0
+        self.recent = [0] * PERIODS
+        self.share = 1.0
+        self.credit = zlib.crc32(name.encode("utf-8", "surrogatepass")) / 2**32
+
+    def passes(self) -> bool:
+        """Decide one request by the share."""
+        credit = self.credit + self.share
+        if credit < 1.0:
+            self.credit = credit
+            return False
+        self.credit = credit - 1.0
+        return True
+
+
+class Customers:
+    """A bounded table of them, and what they asked for lately."""
+
+    __slots__ = ("_at", "_rest", "_shared", "_table", "backstop")
+
+    def __init__(self, shared: Shared) -> None:
+        """Start empty."""
+        self._table: dict[str, Customer] = {}
+        self._rest = [Customer("", tier, 0.0, 0.0) for tier in range(TIERS)]
+        self._shared = shared
+        self._at = 0
+        self.backstop = (0.0, 0.0, 0.0)
+
+    def get(self, name: str) -> Customer | None:
+        """Return the customer if it was seen lately."""
+        return self._table.get(name)
+
+    def first_seen(self, name: str, tier: int, weight: float, guaranteed: float) -> Customer:
+        """Return a new customer, or the rest of its tier when the table is full."""
+        if len(self._table) >= MAX_CUSTOMERS:
+            rest = self._rest[tier]
+            rest.weight = max(rest.weight, float(MAX_CUSTOMERS))
+            return rest
+        customer = self._table[name] = Customer(name, tier, weight, guaranteed)
+        self._set_share(name, customer)
+        return customer
+
+    def adopt(self, shared: Shared, backstop: tuple[float, float, float]) -> None:
+        """Take new shares over."""
+        if shared is self._shared and backstop == self.backstop:
+            return
+        self._shared, self.backstop = shared, backstop
+        for name, customer in self._table.items():
+            self._set_share(name, customer)
+        for tier, rest in enumerate(self._rest):
+            rest.share = shared.tier_share[tier] * (1 - backstop[tier])
+
+    def demands(self, span_s: float) -> tuple[Demand, ...]:
+        """Close a period; return rates over `span_s`, the busiest by name and the others by tier."""
+        at = self._at = (self._at + 1) % PERIODS
+        found: list[tuple[int, str, Customer]] = []
+        idle: list[str] = []
+        for name, customer in self._table.items():
+            customer.recent[at] = customer.count
+            customer.count = 0
+            total = sum(customer.recent)
+            if total:
+                found.append((total, name, customer))
+            else:
+                idle.append(name)
+        for name in idle:
+            del self._table[name]
+        found.sort(key=lambda each: (-each[0], each[1]))
+        named = [
+            Demand(n, c.tier, total / span_s, c.weight, c.guaranteed) for total, n, c in found[:MAX_NAMED]
+        ]
+        return (*named, *self._others(found[MAX_NAMED:], span_s))
+
+    def _others(self, found: list[tuple[int, str, Customer]], span_s: float) -> list[Demand]:
+        totals, weights = [0] * TIERS, [0.0] * TIERS
+        for total, _, customer in found:
+            totals[customer.tier] += total
+            weights[customer.tier] += customer.weight
+        for tier, rest in enumerate(self._rest):
+            rest.recent[self._at], rest.count = rest.count, 0
+            unlisted = sum(rest.recent)
+            totals[tier] += unlisted
+            weights[tier] += rest.weight if unlisted else 0.0
+        return [
+            Demand("", tier, totals[tier] / span_s, max(1.0, weights[tier]))
+            for tier in range(TIERS)
+            if totals[tier]
+        ]
+
+    def _set_share(self, name: str, customer: Customer) -> None:
+        shared, tier = self._shared, customer.tier
+        share = shared.shares.get(name)
+        if share is None:
+            share = shared.tier_share[tier]
+        # A contract stands even when the instance is short of breath.
+        customer.share = share if customer.guaranteed else share * (1 - self.backstop[tier])
+
+    def __len__(self) -> int:
+        return len(self._table)

@@ -1,0 +1,297 @@
+"""One upstream as one instance sees it: admits, counts starts and ends, reports, and follows the shared state.
+
+The interface of the controller, for the engine and for any simulator (docs/overload.md): `admit` and
+`withdraw` on the request path, `end` for each ended request, `tick` every 100 ms, `publish` and `adopt` once
+a period, with law.next_shared between them.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from sentinel_ext.core import guard
+from sentinel_ext.core.credit import HIGH, LOW
+from sentinel_ext.core.customers import PERIODS, Customers
+from sentinel_ext.core.ended import Outcome
+from sentinel_ext.core.fill import TIERS
+from sentinel_ext.core.flight import TICK_NS, Counts, Flight
+from sentinel_ext.core.model import Word
+from sentinel_ext.core.pressure import LawOptions, reference_queue_ms, sojourn_excess_ms
+from sentinel_ext.core.report import Report, Shared
+from sentinel_ext.core.signals import FULL, ramp
+
+_NS_PER_MS = 1_000_000
+_NS_PER_S = 1_000_000_000
+_OK, _FAILED, _OVERFLOW, _IGNORED = Outcome.OK, Outcome.FAILED, Outcome.OVERFLOW, Outcome.IGNORED
+# An ended request that took this share of the route's timeout was given up by Envoy; the upstream may be at it.
+_GIVEN_UP = 0.9
+# Below so many in flight, silence of the log says nothing.
+MIN_BLIND = 20
+# Shares of the traffic below this are noise: an instance that wakes up gets places.
+MIN_SHARE = 0.02
+
+
+class ShedCause(Word):
+    """Which part of the tier stage refused: the fair share, the in-flight guard, or this instance's own state."""
+
+    SHARE = "share"
+    GUARD = "guard"
+    LOCAL = "local"
+
+
+class UpstreamOptions(msgspec.Struct, frozen=True):
+    """What the policy says of an upstream, as far as load is concerned.
+
+    Attributes:
+        slo_ms: latency objective.
+        timeout_ms: after which Envoy gives a request up.
+        flush_ms: how often Envoy sends its log, until that is measured.
+    """
+
+    slo_ms: float = 200.0
+    timeout_ms: float = 30_000.0
+    flush_ms: float = 100.0
+
+    @property
+    def law(self) -> LawOptions:
+        """What the control law needs."""
+        return LawOptions(self.slo_ms, self.timeout_ms)
+
+
+class _Period:
+    """Counters of one reporting period."""
+
+    __slots__ = ("admitted", "failed", "latency_us", "offered", "ok", "slow", "started_ns", "timed")
+
+    def __init__(self, now_ns: int) -> None:
+        self.started_ns = now_ns
+        self.offered = [0] * TIERS
+        self.admitted = [0] * TIERS
+        self.ok = self.failed = self.slow = self.timed = self.latency_us = 0
+
+
+class Upstream:
+    """Belongs to one event loop.
+
+    Attributes:
+        shared: what all instances know together, as last heard.
+        flight: what this instance has in flight.
+        cause: of the last refusal.
+        is_blind: log entries have stopped coming.
+        limits: of the guard, by tier; None while it is not active.
+    """
+
+    __slots__ = (
+        "_customers", "_dead", "_flush_ms", "_is_logged", "_local", "_now", "_options", "_periods", "_slow_us",
+        "_ticked_ns", "_timeout_us", "cause", "flight", "is_blind", "limits", "name", "shared",
+    )  # fmt: skip
+
+    def __init__(self, name: str, options: UpstreamOptions, now_ns: int) -> None:
+        """Start with nothing known: everything passes."""
+        self.name = name
+        self.shared = Shared()
+        self.flight = Flight(now_ns // TICK_NS)
+        self.cause = ShedCause.SHARE
+        self.is_blind = False
+        self.limits: guard.Limits | None = None
+        self._options = options
+        self._slow_us = int(options.slo_ms * 500)
+        self._timeout_us = int(options.timeout_ms * 1000)
+        self._customers = Customers(self.shared)
+        self._dead = guard.DeadWork()
+        self._now = _Period(now_ns)
+        self._periods: list[_Period] = []
+        self._ticked_ns = now_ns
+        self._flush_ms = options.flush_ms
+        self._is_logged = False
+        self._local = 0.0
+
+    # The request path.
+
+    def admit(self, name: str, tier: int, weight: float = 1.0, guaranteed: float = 0.0) -> Counts | None:
+        """Count a request of tenant `name` and start it; None refuses, and `cause` says why.
+
+        Args:
+            tier: 0 vital, 1 standard, 2 economy.
+
+        Returns:
+            what `withdraw` needs.
+        """
+        customers = self._customers
+        customer = customers.get(name) or customers.first_seen(name, tier, weight, guaranteed)
+        customer.count += 1
+        now = self._now
+        now.offered[tier] += 1
+        if customer.share < 1.0 and not customer.passes():
+            self.cause = ShedCause.LOCAL if customers.backstop[tier] > 0 else ShedCause.SHARE
+            return None
+        flight, limits = self.flight, self.limits
+        if limits is not None:
+            opened = flight.open
+            if opened[0] + opened[1] + opened[2] + self._dead.count >= limits[tier]:
+                self.cause = ShedCause.GUARD
+                return None
+        now.admitted[tier] += 1
+        flight.current[tier] += 1
+        flight.open[tier] += 1
+        return flight.current
+
+    def start(self, name: str, tier: int, weight: float = 1.0, guaranteed: float = 0.0) -> Counts:
+        """Count and start a request whatever `admit` would say."""
+        customers = self._customers
+        customer = customers.get(name) or customers.first_seen(name, tier, weight, guaranteed)
+        customer.count += 1
+        self._now.offered[tier] += 1
+        self._now.admitted[tier] += 1
+        return self.flight.start(tier)
+
+    def withdraw(self, name: str, tier: int, counts: Counts) -> None:
+        """Take back what `admit` counted: a later stage refused, or the caller left before it was sent."""
+        self.flight.withdraw(counts, tier)
+        now = self._now
+        # Of an earlier period: the counters of that one are gone, and one request is noise.
+        if now.admitted[tier] > 0:
+            now.admitted[tier] -= 1
+        if now.offered[tier] > 0:
+            now.offered[tier] -= 1
+        customer = self._customers.get(name)
+        if customer is not None and customer.count > 0:
+            customer.count -= 1
+
+    # What ended requests tell.
+
+    def end(
+        self, generation: int, tier: int, outcome: Outcome, latency_us: int | None, *, ours: bool = True
+    ) -> bool:
+        """Count an ended request; say whether it matched a start here.
+
+        Args:
+            generation: when it started, from its ticket.
+            latency_us: None when it is not known.
+            ours: it started at this instance; else only its outcome counts here.
+        """
+        matched = ours and self.flight.end(generation, tier) == 1
+        if ours and not matched:
+            return False  # a duplicate, or one that has expired: its outcome is not news
+        if outcome is _IGNORED:
+            return matched
+        now = self._now
+        if outcome is _OK:
+            now.ok += 1
+            if latency_us is not None and latency_us > self._slow_us:
+                now.slow += 1
+        else:
+            now.failed += 1
+            if latency_us is not None and latency_us >= _GIVEN_UP * self._timeout_us:
+                self._dead.count += 1
+        if latency_us is not None and outcome is not _OVERFLOW:
+            now.timed += 1
+            now.latency_us += latency_us
+        return matched
+
+    def ended_elsewhere(self, generation: int, tier: int, count: int) -> int:
+        """Other instances heard the ends of `count` requests that started here."""
+        return self.flight.end(generation, tier, count)
+
+    # Beside the request path.
+
+    def tick(self, silent_ns: int | None, flush_ms: float, local: float, now_ns: int) -> None:
+        """Move time on: expire, drain, look for silence, set the guard.
+
+        Args:
+            silent_ns: how long no log entry came though it should have; None when none ever came.
+            flush_ms: how far apart log messages come.
+            local: this instance's own pressure, 0 to 100.
+        """
+        elapsed_ns, self._ticked_ns = now_ns - self._ticked_ns, now_ns
+        self._flush_ms, self._local, self._is_logged = flush_ms, local, silent_ns is not None
+        lifetime_ns = int(self._options.timeout_ms + 2 * flush_ms) * _NS_PER_MS
+        self.flight.advance(now_ns // TICK_NS, -(-lifetime_ns // TICK_NS) + 1)
+        self._look_for_silence(silent_ns, flush_ms, now_ns)
+        shared, share = self.shared, self.share
+        completed = self.completed(now_ns)
+        self._dead.drain(shared.peak * share, completed, elapsed_ns / _NS_PER_S)
+        self._customers.adopt(shared, guard.backstop(local))
+        is_pressed = shared.credit is not None or shared.pressure > HIGH or self._fast(completed) > LOW
+        if silent_ns is None or self.is_blind or not shared.peak or not is_pressed:
+            self.limits = None
+        else:
+            self.limits = guard.limits(shared.peak, share, shared.baseline_ms, flush_ms)
+
+    def publish(self, now_ns: int) -> Report:
+        """Close the period and return the report of the last `PERIODS`."""
+        self._periods = [*self._periods, self._now][-PERIODS:]
+        self._now = _Period(now_ns)
+        periods = self._periods
+        span_ms = max(1.0, (now_ns - periods[0].started_ns) / _NS_PER_MS)
+        return Report(
+            span_ms=span_ms,
+            offered=_by_tier([p.offered for p in periods]),
+            admitted=_by_tier([p.admitted for p in periods]),
+            ok=sum(p.ok for p in periods),
+            failed=sum(p.failed for p in periods),
+            slow=sum(p.slow for p in periods),
+            timed=sum(p.timed for p in periods),
+            latency_ms=sum(p.latency_us for p in periods) / 1000,
+            inflight=(self.flight.open[0], self.flight.open[1], self.flight.open[2]),
+            demands=self._customers.demands(span_ms / 1000),
+            flush_ms=self._flush_ms,
+            is_blind=self.is_blind,
+            is_logged=self._is_logged,
+            local=self._local,
+        )
+
+    def adopt(self, shared: Shared) -> None:
+        """Follow what all instances know together."""
+        self.shared = shared
+        # Half the objective; of an upstream that is slow by nature, twice what it needs unloaded.
+        self._slow_us = int(1000 * max(self._options.slo_ms / 2, 2 * shared.baseline_ms))
+        self._customers.adopt(shared, self._customers.backstop)
+
+    @property
+    def law(self) -> LawOptions:
+        """What the control law needs of the policy."""
+        return self._options.law
+
+    @property
+    def share(self) -> float:
+        """This instance's part of the traffic that all let pass."""
+        if not self.shared.admitted or not self._periods:
+            return 1 / max(1, self.shared.instances)
+        span_s = (self._now.started_ns - self._periods[0].started_ns) / _NS_PER_S
+        own = sum(sum(p.admitted) for p in self._periods) / span_s if span_s > 0 else 0.0
+        return min(1.0, max(MIN_SHARE, own / self.shared.admitted))
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing asked, nothing in flight: there is nothing to report."""
+        return not self.flight.total and not any(any(p.offered) for p in (*self._periods, self._now))
+
+    def completed(self, now_ns: int) -> float:
+        """Requests that ended here, per second, over the last periods and this one."""
+        periods = (*self._periods[-PERIODS + 1 :], self._now)
+        span_s = (now_ns - periods[0].started_ns) / _NS_PER_S
+        return sum(p.ok + p.failed for p in periods) / span_s if span_s > 0 else 0.0
+
+    def _fast(self, completed: float) -> float:
+        """The queue's pressure as this instance sees it alone, ten times a second."""
+        if not self.shared.baseline_ms:
+            return 0.0
+        baseline_ms = self.shared.baseline_ms
+        excess_ms = sojourn_excess_ms(baseline_ms, self.flight.total, completed, self._flush_ms)
+        return FULL * ramp(excess_ms, 0.0, 2 * reference_queue_ms(baseline_ms))
+
+    def _look_for_silence(self, silent_ns: int | None, flush_ms: float, now_ns: int) -> None:
+        limit_ns = int(max(5 * flush_ms, 1_000.0)) * _NS_PER_MS
+        if silent_ns is not None and silent_ns > limit_ns:
+            self.is_blind = self.is_blind or self.flight.total > MIN_BLIND
+        elif self.is_blind:
+            # What started before the last moments has ended unheard, and would count as in flight for ever.
+            recent_ns = int(max(2 * self.shared.baseline_ms, 200.0)) * _NS_PER_MS
+            self.flight.forget_before((now_ns - recent_ns) // TICK_NS)
+            self._dead.count = 0.0
+            self.is_blind = False
+
+
+def _by_tier(counts: list[list[int]]) -> tuple[int, int, int]:
+    return sum(c[0] for c in counts), sum(c[1] for c in counts), sum(c[2] for c in counts)
