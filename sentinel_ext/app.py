@@ -191,7 +191,6 @@ class Application:
         red = Red()
         logs = AccessLogs(self._ended, red, self._failed, self._heard, self._policy.upstream)
         loads = LoadCollector(self.controller)
-        self._logs_service = logs
         red.register(self.metrics.registry)
         self.metrics.registry.register(LogCollector(logs))
         self.metrics.registry.register(loads)
@@ -202,6 +201,7 @@ class Application:
             log.changed(protected, transition)
 
         self._control.transitions = changed
+        self._control.streams = lambda: logs.streams
         return logs
 
     def _ended(self, ended: Ended) -> Result:
@@ -212,7 +212,6 @@ class Application:
         return result
 
     def _heard(self, stream: str, entries: int) -> None:
-        self.controller.hearing.streams = self._logs_service.streams
         self.controller.heard(stream, entries, clock.monotonic_ns())
 
     def _store_called(self, seconds: float, entries: int, fault: StoreFault | None) -> None:

@@ -43,6 +43,9 @@ class Control:
 
     Attributes:
         transitions: told of each change of a breaker.
+        instances: how many share the store.
+        streams: open access log streams of this instance.
+        failed: told of an exception of our own.
         faults: reports that the store did not take.
     """
 
@@ -65,6 +68,7 @@ class Control:
         self.transitions: Callable[[Protected, Transition], None] = lambda _protected, _transition: None
         self.instances: Callable[[], int] = lambda: 1
         self.failed: Callable[[Exception], None] = lambda _error: None
+        self.streams: Callable[[], int] = lambda: 0
         self.faults = 0
         self._controller = controller
         self._store = store
@@ -92,8 +96,10 @@ class Control:
             task.cancel()
         if self._tasks:
             await asyncio.wait([*self._tasks, *self._asking])
-        for name in self._controller.upstreams:
+        for name, protected in self._controller.upstreams.items():
             with contextlib.suppress(StoreError):
+                if protected.elsewhere:  # what nobody else has heard must not be lost with us
+                    await self._exchange(protected, protected.load.publish(self._now_ns()))
                 await self._loads.leave(name)
 
     def look(self, protected: Protected) -> None:
@@ -167,6 +173,7 @@ class Control:
             due += TICK_S * (1 + int(late_s / TICK_S))
             now_ns = self._now_ns()
             try:
+                self._controller.hearing.streams = self.streams()
                 self._host.loop_ran_late(int(late_s * 1e9), now_ns)
                 for protected, transition in self._controller.tick(self._host.sample(now_ns), now_ns):
                     self.transitions(protected, transition)
@@ -252,7 +259,7 @@ class Control:
             for who, ends in self._controller.take_elsewhere(protected).items()
         }
         got = await self._loads.exchange(protected.name, report, mail, LAW_MS)
-        self._controller.told_elsewhere(protected, got.ends)
+        self._controller.told_elsewhere(protected, got.ends, self._now_ns())
         self._ahead_ms = got.now_ms - self._now_ns() / _NS_PER_MS
         shared = got.shared
         if got.has_turn:

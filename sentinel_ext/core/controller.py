@@ -17,7 +17,7 @@ from sentinel_ext.core.signals import LevelMeter, LocalSignals, local_ramps, sof
 from sentinel_ext.core.upstream import Upstream, UpstreamOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
     from sentinel_ext.core.circuit import Transition
     from sentinel_ext.core.policy import Policy, UpstreamRules
@@ -154,10 +154,9 @@ class Controller:
         self.local = soft_max(self.local_signals.values())
         # Machine signals explain, the event loop's lag proves: without it nobody is shed for them.
         acts = self.local if self.local_signals.get("loop_lag", 0.0) >= LAGGING else 0.0
-        silent_ns = self.hearing.silent_ns(now_ns)
         changed = []
         for protected in self.upstreams.values():
-            protected.load.tick(silent_ns, self.hearing.flush_ms, acts, now_ns)
+            protected.load.tick(self.hearing, acts, now_ns)
             if protected.circuit is not None and (transition := protected.circuit.tick(now_ns)) is not None:
                 changed.append((protected, transition))
             self._write_ticket(protected)
@@ -170,8 +169,12 @@ class Controller:
         self._elsewhere -= sum(map(len, ends.values()))
         return ends
 
-    def told_elsewhere(self, protected: Protected, ends: Iterable[tuple[int, int, int]]) -> None:
+    def told_elsewhere(
+        self, protected: Protected, ends: Sequence[tuple[int, int, int]], now_ns: int
+    ) -> None:
         """Take (generation, tier, count) of requests that started here and ended elsewhere."""
+        if ends:
+            self.hearing.told(now_ns)
         for generation, tier, count in ends:
             if 0 <= tier < len(TIER_INDEX) and count > 0:
                 protected.load.ended_elsewhere(generation, tier, count)

@@ -40,8 +40,6 @@ def credited(state: Shared, totals: Totals, options: LawOptions, now_ms: float, 
         if totals.offered > credit or totals.admitted >= 0.85 * credit:
             is_far = credit < 0.9 * state.peak and state.pressure < IDLE
             credit *= (RAISE_FAR if is_far else RAISE) ** steps
-    if credit is not None and totals.offered < credit:
-        credit = min(credit * 1.05**steps, max(1.3 * totals.offered, credit * 0.5))
     if credit is not None:
         credit = max(credit, FLOOR * state.peak, 1.0)
     state = msgspec.structs.replace(state, credit=credit, cut_ms=cut_ms)

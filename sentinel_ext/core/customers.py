@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sentinel_ext.core.fill import TIERS, Demand
 from sentinel_ext.core.report import MAX_NAMED
+from sentinel_ext.core.traffic import PERIODS
 
 if TYPE_CHECKING:
     from sentinel_ext.core.report import Shared
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 # Tenants told apart at one upstream; a newcomer beyond it counts with the rest of its tier. Looking through
 # them takes about a millisecond per report.
 MAX_CUSTOMERS = 1_024
-# Periods that a demand is measured over.
-PERIODS = 4
 
 
 class Customer:

@@ -7,14 +7,47 @@ dropped and counted, so a lost entry costs a place for one timeout and not for e
 
 from __future__ import annotations
 
+import msgspec
+
 from sentinel_ext.core.fill import TIERS
 
+# So large a part of those that should have ended is a queue, and no chance or long tail; of fewer than these
+# nothing is said.
+QUEUED, MIN_STARTED = 0.2, 5
 # A generation is a local tick.
 TICK_NS = 100_000_000
 # With ticks of 100 ms: an hour. A longer timeout is cut to this.
 MAX_GENERATIONS = 36_000
 
+# Requests that should have ended within the last second tell whether there is a queue.
+DUE_GENERATIONS = 10
+
+# By tier, those that have not ended; and behind them how many started in all.
 Counts = list[int]
+_STARTED = TIERS
+
+
+class Overdue(msgspec.Struct, frozen=True, gc=False):
+    """Requests that are in flight for longer than they should.
+
+    Attributes:
+        due: those that should have ended within the last second, of `started`.
+        older: those that should have ended before that.
+    """
+
+    due: int
+    started: int
+    older: int
+
+    @property
+    def is_queue(self) -> bool:
+        """Many of those that should be done are not."""
+        return self.due >= QUEUED * self.started
+
+    @property
+    def stuck(self) -> int:
+        """Those older than a queue could explain: younger ones are done, these are streams, or their log is lost."""
+        return 0 if self.is_queue or self.started < MIN_STARTED else self.older
 
 
 class Flight:
@@ -33,7 +66,7 @@ class Flight:
         """Start empty in `generation`."""
         self.open: Counts = [0] * TIERS
         self.generation = self._oldest = generation
-        self.current: Counts = [0] * TIERS
+        self.current: Counts = [0] * (TIERS + 1)
         self._by_generation: dict[int, Counts] = {generation: self.current}
         self.lost = 0
 
@@ -44,14 +77,17 @@ class Flight:
 
     def start(self, tier: int) -> Counts:
         """Count a start; return the generation's counts, to be handed to `withdraw` if it does not go out."""
-        self.current[tier] += 1
+        current = self.current
+        current[tier] += 1
+        current[_STARTED] += 1
         self.open[tier] += 1
-        return self.current
+        return current
 
     def withdraw(self, counts: Counts, tier: int) -> None:
         """Take a start back: the request was refused after all, or its caller left before it was sent."""
         if counts[tier] > 0:
             counts[tier] -= 1
+            counts[_STARTED] -= 1
             self.open[tier] -= 1
 
     def end(self, generation: int, tier: int, count: int = 1) -> int:
@@ -67,13 +103,28 @@ class Flight:
     def advance(self, generation: int, lifetime: int) -> int:
         """Begin `generation`; drop those that began more than `lifetime` generations ago. Return what was lost."""
         if generation > self.generation:
-            if not any(self.current):  # all of it has ended: an idle upstream keeps nothing
+            if not self.current[_STARTED]:  # an idle upstream keeps nothing
                 del self._by_generation[self.generation]
             self.generation = generation
-            self.current = self._by_generation[generation] = [0] * TIERS
+            self.current = self._by_generation[generation] = [0] * (TIERS + 1)
         lost = self.forget_before(generation - min(lifetime, MAX_GENERATIONS))
         self.lost += lost
         return lost
+
+    def overdue(self, age_ns: int) -> Overdue:
+        """Look at those that should have ended: they started `age_ns` ago or earlier."""
+        newest = self.generation - 1 - -(-age_ns // TICK_NS)
+        due = started = older = 0
+        for generation, counts in self._by_generation.items():
+            if generation > newest:
+                break
+            left = counts[0] + counts[1] + counts[2]
+            if generation > newest - DUE_GENERATIONS:
+                due += left
+                started += counts[_STARTED]
+            else:
+                older += left
+        return Overdue(due, started, older)
 
     def forget_before(self, generation: int) -> int:
         """Drop what started before `generation`; return how many that were. The current one stays."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 
 _NS_PER_MS = 1_000_000
+# An instance that no proxy has logged to for so long learns of ends from others.
+_DIRECT_NS = 10_000_000_000
 # Envoy opens a stream for each worker thread; the one heard least recently is forgotten first.
 MAX_STREAMS = 1_024
 # A message of fewer entries was sent for lack of traffic, and its distance says nothing of the flush.
@@ -13,6 +15,9 @@ MIN_ENTRIES = 5
 MAX_FLUSH_MS = 1_000.0
 MIN_FLUSH_MS = 10.0
 _WEIGHT = 0.1
+# So long without a message is silence; for an instance that no proxy logs to, so long without a word from others.
+SILENT_FLUSHES, SILENT_MS = 5, 1_000.0
+UNTOLD_MS = 450.0
 # Refusals that should have come back in the log before its silence counts although a stream is open.
 MIN_DENIALS = 10
 
@@ -26,7 +31,7 @@ class Hearing:
         denials: answers since the log was heard last that must show up in it.
     """
 
-    __slots__ = ("_cadence", "_heard_ns", "denials", "flush_ms", "streams")
+    __slots__ = ("_cadence", "_direct_ns", "_heard_ns", "denials", "flush_ms", "streams")
 
     def __init__(self, flush_ms: float) -> None:
         """Expect messages every `flush_ms`."""
@@ -34,12 +39,13 @@ class Hearing:
         self.flush_ms = flush_ms
         self.denials = 0
         self._heard_ns: int | None = None
+        self._direct_ns: int | None = None
         # stream -> (last heard, cadence in ms)
         self._cadence: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     def heard(self, stream: str, entries: int, now_ns: int) -> None:
         """Note a message of `entries` entries."""
-        self._heard_ns = now_ns
+        self._heard_ns = self._direct_ns = now_ns
         self.denials = 0
         before = self._cadence.pop(stream, None)
         cadence = self.flush_ms if before is None else before[1]
@@ -50,6 +56,11 @@ class Hearing:
         if len(self._cadence) > MAX_STREAMS:
             self._cadence.popitem(last=False)
 
+    def told(self, now_ns: int) -> None:
+        """Note that another instance passed ends on: its ears are ours, too."""
+        self._heard_ns = now_ns
+        self.denials = 0
+
     def tick(self, now_ns: int) -> None:
         """Look at the streams that were heard in the last two seconds."""
         recent_ns = now_ns - 2_000_000_000
@@ -57,14 +68,31 @@ class Hearing:
         if busy:
             self.flush_ms = max(busy)
 
-    def silent_ns(self, now_ns: int) -> int | None:
-        """Return for how long the log has been silent though it should not; None when it was never heard.
+    def is_direct(self, now_ns: int) -> bool:
+        """Say whether a proxy logs to this instance; if not, it learns of ends from the others, later."""
+        return self._direct_ns is not None and now_ns - self._direct_ns < _DIRECT_NS
+
+    @property
+    def was_ever(self) -> bool:
+        """Whether the log was heard at all; without it nothing is known of ends."""
+        return self._heard_ns is not None
+
+    def is_silent(self, now_ns: int) -> bool:
+        """Say whether the log should be heard and is not.
 
         With a stream open and nothing refused, silence can also mean that no request ends: an upstream that
         hangs. That is no reason to stop counting what is in flight.
         """
+        if self._heard_ns is None or (self.streams and self.denials < MIN_DENIALS):
+            return False
+        limit_ms = UNTOLD_MS if self.streams == 0 else max(SILENT_FLUSHES * self.flush_ms, SILENT_MS)
+        return now_ns - self._heard_ns > limit_ms * _NS_PER_MS
+
+    def is_fresh(self, now_ns: int) -> bool:
+        """Say whether what is in flight can be judged: silence of a moment would look like a queue."""
         if self._heard_ns is None:
-            return None
-        if self.streams and self.denials < MIN_DENIALS:
-            return 0
-        return now_ns - self._heard_ns
+            return False
+        if self.streams:
+            return True
+        limit_ms = 2 * self.flush_ms + 150 if self.streams is None else UNTOLD_MS
+        return now_ns - self._heard_ns <= limit_ms * _NS_PER_MS

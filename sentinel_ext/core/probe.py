@@ -17,7 +17,7 @@ from sentinel_ext.core.pressure import MIN_SAMPLES, LawOptions, is_growing
 from sentinel_ext.core.report import Shared, Totals
 
 SUSPECT = 55.0
-PROBE_CREDIT = 0.8
+PROBE_CREDIT = 0.85
 PROBE_MS = 1_000.0
 OWN_LATENCY, OWN_INFLIGHT, OWN_BASELINE = 0.75, 0.6, 1.5
 # After the probe an overloaded upstream gets what it completed with a queue before it, and a little more.

@@ -35,6 +35,7 @@ class Report(msgspec.Struct, frozen=True, array_like=True, gc=False):
         slow: of `ok`, those that took longer than half the SLO.
         latency_ms: summed up over `timed` ended requests.
         inflight: by tier, at this moment.
+        relayed: ends heard here lately that instances which decided on them still count as in flight.
         demands: offered rates by tenant, requests per second.
         flush_ms: how far apart this instance's log messages come.
         is_blind: log entries have stopped coming, so nothing is known of ends.
@@ -50,6 +51,7 @@ class Report(msgspec.Struct, frozen=True, array_like=True, gc=False):
     timed: int = 0
     latency_ms: float = 0.0
     inflight: TierCounts = NONE
+    relayed: int = 0
     demands: tuple[Demand, ...] = ()
     flush_ms: float = 100.0
     is_blind: bool = False
@@ -166,7 +168,7 @@ def summed(reports: Sequence[Report], scale: float = 1.0) -> Totals:
         slow=unseen * sum(_per_s(r.slow, r) for r in seeing),
         timed=timed,
         mean_ms=sum(r.latency_ms for r in seeing) / timed if timed else 0.0,
-        inflight=round(unseen * sum(sum(r.inflight) for r in seeing)),
+        inflight=max(0, round(unseen * sum(sum(r.inflight) - r.relayed for r in seeing))),
         demands=_merged(reports, scale),
         flush_ms=max((r.flush_ms for r in seeing), default=100.0),
         blind=blind_share,

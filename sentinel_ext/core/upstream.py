@@ -11,14 +11,14 @@ import msgspec
 
 from sentinel_ext.core import guard
 from sentinel_ext.core.credit import HIGH, LOW
-from sentinel_ext.core.customers import PERIODS, Customers
+from sentinel_ext.core.customers import Customers
 from sentinel_ext.core.ended import Outcome
-from sentinel_ext.core.fill import TIERS
-from sentinel_ext.core.flight import TICK_NS, Counts, Flight
+from sentinel_ext.core.flight import TICK_NS, Counts, Flight, Overdue
 from sentinel_ext.core.model import Word
 from sentinel_ext.core.pressure import LawOptions, reference_queue_ms, sojourn_excess_ms
 from sentinel_ext.core.report import Report, Shared
 from sentinel_ext.core.signals import FULL, ramp
+from sentinel_ext.core.traffic import RELAY_PERIODS, TOLD_LATEST_S, Traffic, by_tier
 
 _NS_PER_MS = 1_000_000
 _NS_PER_S = 1_000_000_000
@@ -27,6 +27,12 @@ _OK, _FAILED, _OVERFLOW, _IGNORED = Outcome.OK, Outcome.FAILED, Outcome.OVERFLOW
 _GIVEN_UP = 0.9
 # Below so many in flight, silence of the log says nothing.
 MIN_BLIND = 20
+# Requests that stay this much longer than they should are due.
+AGED_MS = 50.0
+# Completions below this share of what was admitted: traffic has changed faster than they could show.
+BURST = 0.25
+# So far above the limit, in-flight alone is proof enough; below it, requests that should be done must not be.
+SURE = 1.25
 # Shares of the traffic below this are noise: an instance that wakes up gets places.
 MIN_SHARE = 0.02
 
@@ -58,18 +64,6 @@ class UpstreamOptions(msgspec.Struct, frozen=True):
         return LawOptions(self.slo_ms, self.timeout_ms)
 
 
-class _Period:
-    """Counters of one reporting period."""
-
-    __slots__ = ("admitted", "failed", "latency_us", "offered", "ok", "slow", "started_ns", "timed")
-
-    def __init__(self, now_ns: int) -> None:
-        self.started_ns = now_ns
-        self.offered = [0] * TIERS
-        self.admitted = [0] * TIERS
-        self.ok = self.failed = self.slow = self.timed = self.latency_us = 0
-
-
 class Upstream:
     """Belongs to one event loop.
 
@@ -78,12 +72,14 @@ class Upstream:
         flight: what this instance has in flight.
         cause: of the last refusal.
         is_blind: log entries have stopped coming.
+        traffic: what passed lately.
         limits: of the guard, by tier; None while it is not active.
     """
 
     __slots__ = (
-        "_customers", "_dead", "_flush_ms", "_is_logged", "_local", "_now", "_options", "_periods", "_slow_us",
+        "_customers", "_dead", "_flush_ms", "_is_logged", "_local", "_options", "_overdue", "_slow_us",
         "_ticked_ns", "_timeout_us", "cause", "flight", "is_blind", "limits", "name", "shared",
+        "traffic",
     )  # fmt: skip
 
     def __init__(self, name: str, options: UpstreamOptions, now_ns: int) -> None:
@@ -99,9 +95,9 @@ class Upstream:
         self._timeout_us = int(options.timeout_ms * 1000)
         self._customers = Customers(self.shared)
         self._dead = guard.DeadWork()
-        self._now = _Period(now_ns)
-        self._periods: list[_Period] = []
+        self.traffic = Traffic(now_ns)
         self._ticked_ns = now_ns
+        self._overdue = Overdue(0, 0, 0)
         self._flush_ms = options.flush_ms
         self._is_logged = False
         self._local = 0.0
@@ -120,7 +116,7 @@ class Upstream:
         customers = self._customers
         customer = customers.get(name) or customers.first_seen(name, tier, weight, guaranteed)
         customer.count += 1
-        now = self._now
+        now = self.traffic.now
         now.offered[tier] += 1
         if customer.share < 1.0 and not customer.passes():
             self.cause = ShedCause.LOCAL if customers.backstop[tier] > 0 else ShedCause.SHARE
@@ -132,23 +128,21 @@ class Upstream:
                 self.cause = ShedCause.GUARD
                 return None
         now.admitted[tier] += 1
-        flight.current[tier] += 1
-        flight.open[tier] += 1
-        return flight.current
+        return flight.start(tier)
 
     def start(self, name: str, tier: int, weight: float = 1.0, guaranteed: float = 0.0) -> Counts:
         """Count and start a request whatever `admit` would say."""
         customers = self._customers
         customer = customers.get(name) or customers.first_seen(name, tier, weight, guaranteed)
         customer.count += 1
-        self._now.offered[tier] += 1
-        self._now.admitted[tier] += 1
+        self.traffic.now.offered[tier] += 1
+        self.traffic.now.admitted[tier] += 1
         return self.flight.start(tier)
 
     def withdraw(self, name: str, tier: int, counts: Counts) -> None:
         """Take back what `admit` counted: a later stage refused, or the caller left before it was sent."""
         self.flight.withdraw(counts, tier)
-        now = self._now
+        now = self.traffic.now
         # Of an earlier period: the counters of that one are gone, and one request is noise.
         if now.admitted[tier] > 0:
             now.admitted[tier] -= 1
@@ -173,9 +167,11 @@ class Upstream:
         matched = ours and self.flight.end(generation, tier) == 1
         if ours and not matched:
             return False  # a duplicate, or one that has expired: its outcome is not news
+        if not ours:
+            self.traffic.now.relayed += 1
         if outcome is _IGNORED:
             return matched
-        now = self._now
+        now = self.traffic.now
         if outcome is _OK:
             now.ok += 1
             if latency_us is not None and latency_us > self._slow_us:
@@ -191,49 +187,55 @@ class Upstream:
 
     def ended_elsewhere(self, generation: int, tier: int, count: int) -> int:
         """Other instances heard the ends of `count` requests that started here."""
-        return self.flight.end(generation, tier, count)
+        matched = self.flight.end(generation, tier, count)
+        self.traffic.now.told += matched
+        return matched
 
     # Beside the request path.
 
-    def tick(self, silent_ns: int | None, flush_ms: float, local: float, now_ns: int) -> None:
+    def tick(self, hearing: Hearing, local: float, now_ns: int) -> None:
         """Move time on: expire, drain, look for silence, set the guard.
 
         Args:
-            silent_ns: how long no log entry came though it should have; None when none ever came.
-            flush_ms: how far apart log messages come.
+            hearing: of the access log.
             local: this instance's own pressure, 0 to 100.
         """
         elapsed_ns, self._ticked_ns = now_ns - self._ticked_ns, now_ns
-        self._flush_ms, self._local, self._is_logged = flush_ms, local, silent_ns is not None
+        flush_ms = self._flush_ms = hearing.flush_ms
+        self._local, self._is_logged = local, hearing.was_ever
+        self.traffic.is_direct = hearing.is_direct(now_ns)
         lifetime_ns = int(self._options.timeout_ms + 2 * flush_ms) * _NS_PER_MS
         self.flight.advance(now_ns // TICK_NS, -(-lifetime_ns // TICK_NS) + 1)
-        self._look_for_silence(silent_ns, flush_ms, now_ns)
+        self._look_for_silence(hearing.is_silent(now_ns), now_ns)
         shared, share = self.shared, self.share
-        completed = self.completed(now_ns)
+        completed = self.traffic.completed(now_ns)
         self._dead.drain(shared.peak * share, completed, elapsed_ns / _NS_PER_S)
         self._customers.adopt(shared, guard.backstop(local))
-        is_pressed = shared.credit is not None or shared.pressure > HIGH or self._fast(completed) > LOW
-        if silent_ns is None or self.is_blind or not shared.peak or not is_pressed:
+        due_ms = shared.baseline_ms + flush_ms + AGED_MS
+        if not self.traffic.is_direct:
+            due_ms += TOLD_LATEST_S * 1000
+        self._overdue = self.flight.overdue(int(due_ms) * _NS_PER_MS)
+        if not hearing.was_ever or self.is_blind or not shared.peak:
             self.limits = None
         else:
-            self.limits = guard.limits(shared.peak, share, shared.baseline_ms, flush_ms)
+            is_fresh = hearing.is_fresh(now_ns)
+            self.limits = self._guarded(share, completed, now_ns, is_fresh=is_fresh)
 
     def publish(self, now_ns: int) -> Report:
-        """Close the period and return the report of the last `PERIODS`."""
-        self._periods = [*self._periods, self._now][-PERIODS:]
-        self._now = _Period(now_ns)
-        periods = self._periods
-        span_ms = max(1.0, (now_ns - periods[0].started_ns) / _NS_PER_MS)
+        """Close the period and return the report of the last few."""
+        periods, span_ms = self.traffic.close(now_ns)
+        opened = self.flight.open
         return Report(
             span_ms=span_ms,
-            offered=_by_tier([p.offered for p in periods]),
-            admitted=_by_tier([p.admitted for p in periods]),
+            offered=by_tier([p.offered for p in periods]),
+            admitted=by_tier([p.admitted for p in periods]),
             ok=sum(p.ok for p in periods),
             failed=sum(p.failed for p in periods),
             slow=sum(p.slow for p in periods),
             timed=sum(p.timed for p in periods),
             latency_ms=sum(p.latency_us for p in periods) / 1000,
-            inflight=(self.flight.open[0], self.flight.open[1], self.flight.open[2]),
+            inflight=(opened[0], opened[1], opened[2]),
+            relayed=sum(p.relayed for p in periods[-RELAY_PERIODS:]) + self._overdue.stuck,
             demands=self._customers.demands(span_ms / 1000),
             flush_ms=self._flush_ms,
             is_blind=self.is_blind,
@@ -256,34 +258,37 @@ class Upstream:
     @property
     def share(self) -> float:
         """This instance's part of the traffic that all let pass."""
-        if not self.shared.admitted or not self._periods:
+        if not self.shared.admitted:
             return 1 / max(1, self.shared.instances)
-        span_s = (self._now.started_ns - self._periods[0].started_ns) / _NS_PER_S
-        own = sum(sum(p.admitted) for p in self._periods) / span_s if span_s > 0 else 0.0
-        return min(1.0, max(MIN_SHARE, own / self.shared.admitted))
+        return min(1.0, max(MIN_SHARE, self.traffic.admitted_before() / self.shared.admitted))
 
     @property
     def is_idle(self) -> bool:
         """Nothing asked, nothing in flight: there is nothing to report."""
-        return not self.flight.total and not any(any(p.offered) for p in (*self._periods, self._now))
+        return not self.flight.total and self.traffic.is_idle
 
-    def completed(self, now_ns: int) -> float:
-        """Requests that ended here, per second, over the last periods and this one."""
-        periods = (*self._periods[-PERIODS + 1 :], self._now)
-        span_s = (now_ns - periods[0].started_ns) / _NS_PER_S
-        return sum(p.ok + p.failed for p in periods) / span_s if span_s > 0 else 0.0
+    def _guarded(
+        self, share: float, completed: float, now_ns: int, *, is_fresh: bool
+    ) -> guard.Limits | None:
+        """Return the guard's limits, or None while it need not act."""
+        shared, untold = self.shared, self.traffic.untold(now_ns)
+        inflight = max(0.0, self.flight.total - untold - self._overdue.stuck)
+        places = guard.limits(shared.peak, share, shared.baseline_ms, self._flush_ms)
+        if shared.credit is None and shared.pressure <= HIGH:
+            is_queue = self._overdue.is_queue and self._overdue.started > 0
+            # A burst is no queue: completions before it say nothing of what is possible, so requests must first
+            # stay longer than they should.
+            is_burst = completed < BURST * self.traffic.admitted(now_ns)
+            if not is_fresh or (not is_queue and (is_burst or inflight < SURE * places[0])):
+                return None
+            excess_ms = sojourn_excess_ms(shared.baseline_ms, inflight, completed, self._flush_ms)
+            if FULL * ramp(excess_ms, 0.0, 2 * reference_queue_ms(shared.baseline_ms)) <= LOW:
+                return None
+        beside = untold + self._overdue.stuck
+        return places[0] + beside, places[1] + beside, places[2] + beside
 
-    def _fast(self, completed: float) -> float:
-        """The queue's pressure as this instance sees it alone, ten times a second."""
-        if not self.shared.baseline_ms:
-            return 0.0
-        baseline_ms = self.shared.baseline_ms
-        excess_ms = sojourn_excess_ms(baseline_ms, self.flight.total, completed, self._flush_ms)
-        return FULL * ramp(excess_ms, 0.0, 2 * reference_queue_ms(baseline_ms))
-
-    def _look_for_silence(self, silent_ns: int | None, flush_ms: float, now_ns: int) -> None:
-        limit_ns = int(max(5 * flush_ms, 1_000.0)) * _NS_PER_MS
-        if silent_ns is not None and silent_ns > limit_ns:
+    def _look_for_silence(self, is_silent: bool, now_ns: int) -> None:
+        if is_silent:
             self.is_blind = self.is_blind or self.flight.total > MIN_BLIND
         elif self.is_blind:
             # What started before the last moments has ended unheard, and would count as in flight for ever.
@@ -291,7 +296,3 @@ class Upstream:
             self.flight.forget_before((now_ns - recent_ns) // TICK_NS)
             self._dead.count = 0.0
             self.is_blind = False
-
-
-def _by_tier(counts: list[list[int]]) -> tuple[int, int, int]:
-    return sum(c[0] for c in counts), sum(c[1] for c in counts), sum(c[2] for c in counts)

@@ -12,6 +12,7 @@ from sim.policy import TIERS
 
 from sentinel_ext.core.ended import Outcome
 from sentinel_ext.core.fleet import LAW_MS, REPORT_MS, alone
+from sentinel_ext.core.hearing import Hearing
 from sentinel_ext.core.law import next_shared
 from sentinel_ext.core.report import Report, Shared
 from sentinel_ext.core.upstream import Upstream, UpstreamOptions
@@ -35,9 +36,9 @@ class Instance:
         self.options = options
         self.upstream = Upstream("sim", options, 0)
         self._tenants = world.tenants
-        self._heard: float | None = None
-        self._flush_ms = world.flush * 1000
+        self._hearing = Hearing(world.flush * 1000)
         self._counts: list[int] | None = None
+        self._entries = 0
 
     def admit(self, tenant: str, tier: str, now: float) -> bool:
         """Decide; an admitted request is started."""
@@ -50,17 +51,19 @@ class Instance:
 
     def end(self, token: tuple[int, int], outcome: str, latency: float | None, now: float) -> None:
         """Count what the log says."""
+        self._entries += 1
         latency_us = None if latency is None else int(latency * 1e6)
         self.upstream.end(token[0], token[1], _OUTCOME[outcome], latency_us)
 
     def batch(self, now: float) -> None:
         """The log lives."""
-        self._heard = now
+        self._hearing.heard("envoy", self._entries, int(now * _NS))
+        self._entries = 0
 
     def tick(self, now: float) -> None:
         """Move time on."""
-        silent = None if self._heard is None else int((now - self._heard) * _NS)
-        self.upstream.tick(silent, self._flush_ms, 0.0, int(now * _NS))
+        self._hearing.tick(int(now * _NS))
+        self.upstream.tick(self._hearing, 0.0, int(now * _NS))
 
 
 class Sentinel:
