@@ -18,6 +18,7 @@ import uvloop
 from envoy.service.auth.v3 import external_auth_pb2
 
 from sentinel_ext import clock
+from sentinel_ext.core.controller import Controller
 from sentinel_ext.core.decision import Decision
 from sentinel_ext.core.identify import Identifier
 from sentinel_ext.core.model import FailureMode, Mode, Plan, Stage, Tier
@@ -78,7 +79,8 @@ async def whole(url: str, tenants: int, batch: int) -> dict[str, float]:
     while not store.is_available():
         await asyncio.sleep(0.01)
     identifier = Identifier(rules.sources, clock.random_hex)
-    engine = Engine(Pipeline(rules), identifier, Tenants(rules), batcher, clock.monotonic_ns)
+    controller = Controller("bench", rules, clock.monotonic_ns())
+    engine = Engine(Pipeline(rules, controller), identifier, Tenants(rules), batcher, clock.monotonic_ns)
     engine.observers = (metrics.decided, DecisionLog(clock.monotonic_ns).decided)
     (method,) = Authorization(engine.decide, lambda _: None).methods()
     sent, done, left = requests(tenants), asyncio.Event(), 0
@@ -111,7 +113,9 @@ def parts() -> dict[str, float]:
     rules, (data,) = policy(), requests(1)
     metrics, tenants = Metrics("bench"), Tenants(rules)
     identifier = Identifier(rules.sources, clock.random_hex)
-    pipeline, encoder, log = Pipeline(rules), CheckEncoder(), DecisionLog(clock.monotonic_ns)
+    controller = Controller("bench", rules, clock.monotonic_ns())
+    pipeline = Pipeline(rules, controller)
+    encoder, log = CheckEncoder(), DecisionLog(clock.monotonic_ns)
     request = external_auth_pb2.CheckRequest.FromString(data)
     caller = CheckCaller(request)
     tenant = tenants.get("tenant-0", 0)
@@ -127,7 +131,7 @@ def parts() -> dict[str, float]:
         "identify": lambda: identifier.identity(caller),
         "tenant table": lambda: tenants.get("tenant-0", 0),
         "ids, trace, upstream": lambda: identifier.check(caller, tenant),
-        "bucket, window query": lambda: pipeline.begin(check, clock.monotonic_ns()),
+        "bucket, tier, breaker, query": lambda: pipeline.begin(check, clock.monotonic_ns()),
         "resume": lambda: pipeline.resume(pending, window, 0),
         "encode CheckResponse": lambda: encoder.encode(decision),
         "metrics": lambda: metrics.decided(decision, 900_000),

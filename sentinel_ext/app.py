@@ -15,36 +15,30 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sentinel_ext import __version__, clock
-from sentinel_ext.control import Control
-from sentinel_ext.core.controller import Controller
 from sentinel_ext.core.identify import Identifier
 from sentinel_ext.core.model import FailureMode
 from sentinel_ext.core.pipeline import Pipeline
 from sentinel_ext.core.tenant import Tenants
 from sentinel_ext.engine import Engine
+from sentinel_ext.feedback import Feedback
 from sentinel_ext.host import HostSignals
 from sentinel_ext.server.admin import AdminServer
+from sentinel_ext.server.breakers import BreakerPages
 from sentinel_ext.server.grpcio import GrpcioServer
 from sentinel_ext.server.lean import LeanServer
-from sentinel_ext.services.access_log import AccessLogs
 from sentinel_ext.services.authorization import Authorization
 from sentinel_ext.store.batcher import Batcher
-from sentinel_ext.store.factory import make_shared, make_store
+from sentinel_ext.store.factory import make_store
 from sentinel_ext.store.presence import Presence
-from sentinel_ext.telemetry.load import LoadCollector
-from sentinel_ext.telemetry.logging import BreakerLog, DecisionLog, LogWriter
+from sentinel_ext.telemetry.logging import DecisionLog, LogWriter
 from sentinel_ext.telemetry.metrics import Metrics
-from sentinel_ext.telemetry.red import LogCollector, Red
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from prometheus_client import CollectorRegistry
 
-    from sentinel_ext.core.circuit import Transition
-    from sentinel_ext.core.controller import Protected
     from sentinel_ext.core.decision import StoreFault
-    from sentinel_ext.core.ended import Ended, Result
     from sentinel_ext.core.policy import Policy
     from sentinel_ext.services.registry import HotStream, Unary
     from sentinel_ext.settings import Settings
@@ -100,31 +94,23 @@ class Application:
             self._store, f"{socket.gethostname()}:{clock.random_hex(4)}", at_least=self._place.count
         )
         self._tenants = Tenants(policy)
-        instance = clock.random_hex(4)
-        self.controller = Controller(instance, policy, clock.monotonic_ns())
-        self._control = Control(
-            self.controller,
-            self._store,
-            make_shared(self._store, instance, now_us=clock.monotonic_us),
-            self._host,
-            clock.monotonic_ns,
-            settings.store_timeout_ms / 1000,
-        )
+        self.feedback = Feedback(settings, policy, self._store, self.metrics, self._host)
         self.engine = Engine(
-            Pipeline(policy, self.controller),
+            Pipeline(policy, self.feedback.controller),
             Identifier(policy.sources, clock.random_hex),
             self._tenants,
             self._batcher,
             clock.monotonic_ns,
         )
-        self.engine.instances = self._control.instances = lambda: self._presence.instances
-        self.engine.failed = self._control.failed = self._failed
-        self.engine.permits = self._control
+        self.engine.instances = self.feedback.control.instances = lambda: self._presence.instances
+        self.engine.failed = self._failed
+        self.engine.permits = self.feedback.control
         self.engine.observers = (self.metrics.decided, DecisionLog(clock.monotonic_ns).decided)
         authorization = Authorization(self.engine.decide, self._failed)
-        self._servers = self._make_servers((*authorization.methods(), *self._make_logs().methods()))
+        self._servers = self._make_servers((*authorization.methods(), *self.feedback.methods(self._failed)))
         admin_at = self._place.admin or settings.admin_address
-        self._admin = AdminServer(admin_at, self._scraped, self)
+        pages = BreakerPages(self.feedback, may_act=settings.admin_actions)
+        self._admin = AdminServer(admin_at, self._scraped, self, pages)
         self._publish_gauges()
 
     async def run(self) -> None:
@@ -161,12 +147,7 @@ class Application:
             "policy": {"file": None if path is None else str(path), "plans": len(self._policy.plans)},
             "store": {"url": self._settings.redis_url.redacted, "available": available},
             "instances": self._presence.instances,
-            "pressure": {"score": round(self.controller.pressure, 1), "level": self.controller.level.level},
-            "breakers": {
-                protected.name: protected.circuit.state.value
-                for protected in self.controller.upstreams.values()
-                if protected.circuit is not None
-            },
+            **self.feedback.details(),
         }
 
     def _make_servers(self, methods: Sequence[Unary | HotStream]) -> list[LeanServer | GrpcioServer]:
@@ -186,34 +167,6 @@ class Application:
             servers.append(GrpcioServer(settings.debug_address, methods, "DEBUG_GRPC_ADDRESS"))
         return servers
 
-    def _make_logs(self) -> AccessLogs:
-        """The access log service: it feeds the controller, and the metrics of what really happened."""
-        red = Red()
-        logs = AccessLogs(self._ended, red, self._failed, self._heard, self._policy.upstream)
-        loads = LoadCollector(self.controller)
-        red.register(self.metrics.registry)
-        self.metrics.registry.register(LogCollector(logs))
-        self.metrics.registry.register(loads)
-        log = BreakerLog()
-
-        def changed(protected: Protected, transition: Transition) -> None:
-            loads.changed(protected, transition)
-            log.changed(protected, transition)
-
-        self._control.transitions = changed
-        self._control.streams = lambda: logs.streams
-        return logs
-
-    def _ended(self, ended: Ended) -> Result:
-        result = self.controller.ended(ended, clock.monotonic_ns())
-        protected = self.controller.upstreams.get(ended.upstream)
-        if protected is not None:
-            self._control.look(protected)
-        return result
-
-    def _heard(self, stream: str, entries: int) -> None:
-        self.controller.heard(stream, entries, clock.monotonic_ns())
-
     def _store_called(self, seconds: float, entries: int, fault: StoreFault | None) -> None:
         self.metrics.store_called(seconds, entries, fault)
         self._host.store_called(seconds)
@@ -232,7 +185,7 @@ class Application:
         await self._batcher.start()
         await self._store.start()
         await self._presence.start()
-        await self._control.start()
+        await self.feedback.control.start()
         await self._admin.start()
         for started, server in enumerate(self._servers):
             try:
@@ -283,7 +236,7 @@ class Application:
             quiet = quiet + DRAIN_POLL_S if decided == before else 0.0
 
     async def _stop_background(self) -> None:
-        await self._control.close()
+        await self.feedback.control.close()
         await self._presence.close()
         await self._batcher.close()
         await self._store.close()

@@ -18,7 +18,7 @@ from sentinel_ext.store.circuits import MAX_OPERATIONS, Acquire, Obey, Release, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sentinel_ext.core.breaker import BreakerOptions, Force, View
+    from sentinel_ext.core.breaker import BreakerOptions, Force
     from sentinel_ext.core.circuit import Circuit, Transition
     from sentinel_ext.core.controller import Controller, Protected
     from sentinel_ext.core.outbox import PermitResult
@@ -96,7 +96,7 @@ class Control:
             task.cancel()
         if self._tasks:
             await asyncio.wait([*self._tasks, *self._asking])
-        for name, protected in self._controller.upstreams.items():
+        for name, protected in list(self._controller.upstreams.items()):
             with contextlib.suppress(StoreError):
                 if protected.elsewhere:  # what nobody else has heard must not be lost with us
                     await self._exchange(protected, protected.load.publish(self._now_ns()))
@@ -114,8 +114,10 @@ class Control:
         """Ask for `permit`; `settled` is called later, once."""
         circuit = protected.circuit
         if circuit is None or circuit.is_local or len(self._asking) >= MAX_ASKING:
-            granted = circuit is not None and circuit.is_local and circuit.acquire_locally(permit, self._now_ns())
-            if circuit is not None and not circuit.is_local:
+            granted = False
+            if circuit is not None and circuit.is_local:
+                granted = circuit.acquire_locally(permit, self._now_ns())
+            elif circuit is not None:
                 circuit.permit_failed(permit)
             self._loop.call_soon(settled, granted)
             return
@@ -133,8 +135,9 @@ class Control:
     ) -> None:
         granted = False
         try:
+            ask = Acquire(protected.name, circuit.options, permit)
             async with asyncio.timeout(self._permit_timeout_s):
-                ((granted, view),) = await self._circuits.call([Acquire(protected.name, circuit.options, permit)])
+                ((granted, view),) = await self._circuits.call([ask])
             self._tell(protected, circuit.permit_reply(permit, granted, view, self._now_ns()))
             granted = granted and circuit.holds(permit)
         except (StoreError, TimeoutError):
@@ -147,7 +150,7 @@ class Control:
         finally:
             settled(granted)
 
-    async def force(self, name: str, mode: Force) -> View:
+    async def force(self, name: str, mode: Force) -> Circuit:
         """Force the breaker of an upstream open or closed, or let it go and reset it.
 
         Raises:
@@ -160,7 +163,7 @@ class Control:
             raise KeyError(name)
         ((_, view),) = await self._circuits.call([Obey(name, circuit.options, mode)])
         self._tell(protected, circuit.adopt(view, self._now_ns()))
-        return view
+        return circuit
 
     # Loops.
 
@@ -181,15 +184,19 @@ class Control:
                 self.failed(error)
 
     async def _report(self) -> None:
+        due = self._loop.time() + REPORT_S
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(REPORT_S):
+                async with asyncio.timeout_at(due):
                     await self._urgent.wait()
-            is_urgent = self._urgent.is_set()
             self._urgent.clear()
+            # By the clock: urgent reports that follow each other must not hold those of the loads back.
+            is_due = self._loop.time() >= due
+            if is_due:
+                due = self._loop.time() + REPORT_S
             try:
                 await self._report_circuits()
-                if not is_urgent:
+                if is_due:
                     await self._report_loads()
             except Exception as error:  # noqa: BLE001  as above
                 self.failed(error)
@@ -226,8 +233,9 @@ class Control:
         results = circuit.take_results(MAX_OPERATIONS)
         if not results:
             return
+        operations = [_operation(protected.name, circuit.options, result) for result in results]
         try:
-            replies = await self._circuits.call([_operation(protected.name, circuit.options, r) for r in results])
+            replies = await self._circuits.call(operations)
         except StoreError:
             self.faults += 1
             circuit.put_back_results(results)
@@ -285,4 +293,3 @@ def _operation(name: str, options: BreakerOptions, result: PermitResult) -> Oper
     if result.ok is None:
         return Release(name, options, result.permit)
     return Result(name, options, result.epoch, result.permit, result.ok)
-

@@ -124,7 +124,9 @@ class Engine:
 class Waiting(Waiter):
     """A check that waits for the store. `cancel` it when the caller is gone."""
 
-    __slots__ = ("_deliver", "_engine", "_is_over", "_passed", "_pending", "_slot", "_started_ns")
+    __slots__ = (
+        "_deliver", "_engine", "_is_over", "_passed", "_pending", "_protected", "_slot", "_started_ns",
+    )  # fmt: skip
 
     def __init__(self, engine: Engine, pending: Pending, deliver: Deliver, started_ns: int) -> None:
         """Made by Engine.decide."""
@@ -138,6 +140,8 @@ class Waiting(Waiter):
         self._started_ns = started_ns
         self._passed = False
         self._is_over = False
+        # While a permit is asked for: of which breaker, and the window's hits that hang on it.
+        self._protected: Protected | None = None
         self._slot: int | None = None
 
     @property
@@ -189,20 +193,20 @@ class Waiting(Waiter):
         """Ask the breaker; the answer comes to `_permit_settled`."""
         hold = self._pending.hold
         assert hold is not None  # noqa: S101  only a hold wants a permit
+        self._protected = hold.protected
         self._engine.permits.acquire(hold.protected, self._pending.check.decision_id, self._permit_settled)
 
     def _permit_settled(self, granted: bool) -> None:
         engine, pending = self._engine, self._pending
         permit = pending.check.decision_id if granted else ""
-        hold = pending.hold
         try:
             if not self._is_over:
                 self._finish(engine.pipeline.resume_with_permit(pending, permit, engine.now_ns()))
         except Exception as error:  # noqa: BLE001  as in settle
             self._failed(error)
         if not self._passed:
-            if permit and hold is not None:
-                engine.permits.release(hold.protected, permit)
+            if permit and self._protected is not None:
+                engine.permits.release(self._protected, permit)
             if self._slot is not None and pending.query is not None:
                 engine.batcher.give_back(pending.query, self._slot)
 
@@ -227,4 +231,7 @@ class Waiting(Waiter):
 
     def settle_late(self, reply: WindowReply) -> bool:
         """After the deadline or a cancellation: hits of a request that did not pass go back."""
+        if reply.granted and self._protected is not None and not self._is_over:
+            self._slot = reply.slot  # `_permit_settled` will know
+            return False
         return reply.granted and not self._passed

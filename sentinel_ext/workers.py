@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import aiohttp
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -21,6 +22,7 @@ from prometheus_client.registry import Collector
 
 from sentinel_ext.errors import StartError
 from sentinel_ext.server.admin import AdminServer
+from sentinel_ext.server.breakers import BreakerPages, StoreAwayError, UnknownUpstreamError
 from sentinel_ext.telemetry.summing import WorkerMetrics
 
 if TYPE_CHECKING:
@@ -83,7 +85,8 @@ class Supervisor(Collector):
         self._workers = [Worker(index, settings.workers) for index in range(settings.workers)]
         self._metrics = WorkerMetrics(settings.workers)
         self._stopping = asyncio.Event()
-        self._admin = AdminServer(settings.admin_address, self._scrape, self)
+        pages = BreakerPages(self, may_act=settings.admin_actions)
+        self._admin = AdminServer(settings.admin_address, self._scrape, self, pages)
 
     async def run(self) -> None:
         """Serve until a signal; then let all workers drain. A second signal ends the drain's wait.
@@ -132,6 +135,36 @@ class Supervisor(Collector):
             "store": {"url": self._settings.redis_url.redacted, "available": all(reached)},
             "workers": workers,
         }
+
+    async def breakers(self) -> list[dict[str, Any]]:
+        """Ask the workers; each knows the upstreams that it was asked for, and all share the breakers."""
+        found: dict[str, dict[str, Any]] = {}
+        for worker in self._workers:
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError, ValueError):
+                async with self._session.get(f"{worker.url}/breakers") as response:
+                    for breaker in (await response.json())["breakers"]:
+                        found.setdefault(breaker["upstream"], breaker)
+        return list(found.values())
+
+    async def force(self, upstream: str, mode: str) -> dict[str, Any]:
+        """Let a worker that knows the upstream do it, for all instances.
+
+        Raises:
+            UnknownUpstreamError, StoreAwayError: see server/breakers.py.
+        """
+        problem = ""
+        for worker in self._workers:
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError, ValueError):
+                url = f"{worker.url}/breakers/{quote(upstream, safe='')}"
+                async with self._session.post(url, json={"mode": mode}) as response:
+                    answer: dict[str, Any] = await response.json()
+                    if response.status == 200:
+                        return answer
+                    if response.status != 404:
+                        problem = str(answer.get("error", ""))
+        if problem:
+            raise StoreAwayError(problem)
+        raise UnknownUpstreamError(upstream)
 
     async def _keep(self, worker: Worker) -> None:
         """Start the worker again whenever it ends.

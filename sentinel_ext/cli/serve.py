@@ -27,7 +27,7 @@ def command() -> None:
     logs = LogWriter(settings.log_level, sys.stdout)
     logs.start()
     try:
-        for warning in settings.warnings:
+        for warning in (*settings.warnings, *policy.warnings):
             logger.warning(warning)
         serving = Application(settings, policy, logs) if settings.workers == 1 else Supervisor(settings)
         uvloop.run(serving.run())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sentinel_ext.core.circuit import Circuit
 from sentinel_ext.core.ended import Ended, Outcome, Result
 from sentinel_ext.core.hearing import Hearing
+from sentinel_ext.core.identify import DEFAULT_UPSTREAM
 from sentinel_ext.core.model import TIER_INDEX, Mode, Stage
 from sentinel_ext.core.signals import LevelMeter, LocalSignals, local_ramps, soft_max
 from sentinel_ext.core.upstream import Upstream, UpstreamOptions
@@ -29,6 +30,8 @@ OTHER = "other"
 FLUSH_MS = 100.0
 # Ends for other instances that wait for the next report; beyond it they expire there like lost entries.
 MAX_ELSEWHERE = 65_536
+# Instances whose ends wait, for each upstream: each costs the store some 3 µs at the next report.
+MAX_INSTANCES = 1_024
 # Below this the event loop keeps up: others on the machine may be pressed, but not this instance.
 LAGGING = 0.25
 
@@ -120,8 +123,7 @@ class Controller:
 
     def ended(self, ended: Ended, now_ns: int) -> Result:
         """Count a request that is over."""
-        # Known only: a name that a log invents must not take a place in the table.
-        protected = self.upstreams.get(ended.upstream) or self.upstreams.get(OTHER)
+        protected = self.upstreams.get(ended.upstream) or self._heard_of(ended.upstream)
         if protected is None:
             return Result.UNMATCHED
         ticket, tier = ended.ticket, TIER_INDEX[ended.tier]
@@ -135,12 +137,23 @@ class Controller:
             _tell_circuit(protected.circuit, protected.rules, ended, now_ns, is_ours=is_ours)
         return Result.COUNTED
 
+    def _heard_of(self, name: str) -> Protected | None:
+        """An upstream that only others have decided for: one of the policy, or whatever shares an entry.
+
+        A name that a log invents must not take a place in the table.
+        """
+        if name == DEFAULT_UPSTREAM or name in self._policy.upstreams:
+            return self.upstream(name)
+        return self.upstreams.get(OTHER)
+
     def _pass_on(self, protected: Protected, instance: str, key: tuple[int, int]) -> None:
-        ends = protected.elsewhere.setdefault(instance, {})
+        ends = protected.elsewhere.get(instance)
+        if ends is None and len(protected.elsewhere) < MAX_INSTANCES and self._elsewhere < MAX_ELSEWHERE:
+            ends = protected.elsewhere[instance] = {}
+        if ends is None or (key not in ends and self._elsewhere >= MAX_ELSEWHERE):
+            self.dropped_ends += 1
+            return
         if key not in ends:
-            if self._elsewhere >= MAX_ELSEWHERE:
-                self.dropped_ends += 1
-                return
             self._elsewhere += 1
         ends[key] = ends.get(key, 0) + 1
 
@@ -169,9 +182,7 @@ class Controller:
         self._elsewhere -= sum(map(len, ends.values()))
         return ends
 
-    def told_elsewhere(
-        self, protected: Protected, ends: Sequence[tuple[int, int, int]], now_ns: int
-    ) -> None:
+    def told_elsewhere(self, protected: Protected, ends: Sequence[tuple[int, int, int]], now_ns: int) -> None:
         """Take (generation, tier, count) of requests that started here and ended elsewhere."""
         if ends:
             self.hearing.told(now_ns)
@@ -181,13 +192,13 @@ class Controller:
 
     @property
     def pressure(self) -> float:
-        """The global score: of the upstreams by their part of the traffic, or of the instances if that is more."""
+        """The global score: of the upstreams by their traffic, or of the instances if that is more."""
         shared = [protected.load.shared for protected in self.upstreams.values()]
         busiest = max((state.offered for state in shared), default=0.0)
         if not busiest:
             return self.local
         by_traffic = max(state.pressure * state.offered / busiest for state in shared)
-        return max(by_traffic, max(state.local * state.offered / busiest for state in shared))
+        return max(by_traffic, *(state.local * state.offered / busiest for state in shared))
 
     def changed(self, protected: Protected) -> None:
         """A breaker has a new epoch: requests from now on bear it."""
@@ -197,12 +208,15 @@ class Controller:
         protected.ticket = f"{self.instance}.{protected.load.flight.generation:x}.{protected.epoch:x}"
 
 
-def _tell_circuit(circuit: Circuit, rules: UpstreamRules, ended: Ended, now_ns: int, *, is_ours: bool) -> None:
+def _tell_circuit(
+    circuit: Circuit, rules: UpstreamRules, ended: Ended, now_ns: int, *, is_ours: bool
+) -> None:
     ticket, outcome = ended.ticket, ended.outcome
     if outcome is _OVERFLOW and ticket.permit:
         circuit.release(ticket.permit, now_ns)  # it was never sent
     if outcome is _OVERFLOW or outcome is _IGNORED:
-        # A probe whose client left was sent, and says nothing: it expires, or a hanging upstream got ever more.
+        # A probe whose client left was sent, and says nothing: it expires, or a hanging upstream got ever
+        # more of them.
         return
     slow_us, latency_us = rules.slow_us, ended.latency_us
     is_slow = slow_us is not None and latency_us is not None and latency_us > slow_us
@@ -210,5 +224,3 @@ def _tell_circuit(circuit: Circuit, rules: UpstreamRules, ended: Ended, now_ns: 
         circuit.ended_elsewhere(ticket.epoch, ticket.permit, outcome is _OK and not is_slow)
     else:
         circuit.ended(ticket.epoch, ticket.permit, outcome is _OK, is_slow, now_ns)
-
-

@@ -6,11 +6,16 @@ Small cuts and a band in which nothing is done: of 180 settings these swung leas
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from sentinel_ext.core import probe
-from sentinel_ext.core.pressure import IDLE, LawOptions
-from sentinel_ext.core.report import Shared, Totals
+from sentinel_ext.core.pressure import IDLE
+
+if TYPE_CHECKING:
+    from sentinel_ext.core.pressure import LawOptions
+    from sentinel_ext.core.report import Shared, Totals
 
 # Factors are per half second, whatever the period.
 STEP_MS = 500.0
@@ -36,10 +41,14 @@ def credited(state: Shared, totals: Totals, options: LawOptions, now_ms: float, 
     may_change = now_ms - cut_ms >= CUT_EVERY_MS
     if state.pressure > HIGH and may_change:
         credit, cut_ms = _cut(state, totals), now_ms
-    elif credit is not None and state.pressure < LOW and may_change:
-        if totals.offered > credit or totals.admitted >= 0.85 * credit:
-            is_far = credit < 0.9 * state.peak and state.pressure < IDLE
-            credit *= (RAISE_FAR if is_far else RAISE) ** steps
+    elif (
+        credit is not None
+        and state.pressure < LOW
+        and may_change
+        and (totals.offered > credit or totals.admitted >= 0.85 * credit)
+    ):
+        is_far = credit < 0.9 * state.peak and state.pressure < IDLE
+        credit *= (RAISE_FAR if is_far else RAISE) ** steps
     if credit is not None:
         credit = max(credit, FLOOR * state.peak, 1.0)
     state = msgspec.structs.replace(state, credit=credit, cut_ms=cut_ms)

@@ -48,29 +48,30 @@ class Customer:
 
 
 class Customers:
-    """A bounded table of them, and what they asked for lately."""
+    """A bounded table of them, and what they asked for lately.
 
-    __slots__ = ("_at", "_rest", "_shared", "_table", "backstop")
+    Attributes:
+        table: by name; the request path looks into it directly, 0.1 µs less than a call.
+        backstop: share of each tier that is shed because this instance is short of breath.
+    """
+
+    __slots__ = ("_at", "_rest", "_shared", "backstop", "table")
 
     def __init__(self, shared: Shared) -> None:
         """Start empty."""
-        self._table: dict[str, Customer] = {}
+        self.table: dict[str, Customer] = {}
         self._rest = [Customer("", tier, 0.0, 0.0) for tier in range(TIERS)]
         self._shared = shared
         self._at = 0
         self.backstop = (0.0, 0.0, 0.0)
 
-    def get(self, name: str) -> Customer | None:
-        """Return the customer if it was seen lately."""
-        return self._table.get(name)
-
     def first_seen(self, name: str, tier: int, weight: float, guaranteed: float) -> Customer:
         """Return a new customer, or the rest of its tier when the table is full."""
-        if len(self._table) >= MAX_CUSTOMERS:
+        if len(self.table) >= MAX_CUSTOMERS:
             rest = self._rest[tier]
             rest.weight = max(rest.weight, float(MAX_CUSTOMERS))
             return rest
-        customer = self._table[name] = Customer(name, tier, weight, guaranteed)
+        customer = self.table[name] = Customer(name, tier, weight, guaranteed)
         self._set_share(name, customer)
         return customer
 
@@ -79,17 +80,22 @@ class Customers:
         if shared is self._shared and backstop == self.backstop:
             return
         self._shared, self.backstop = shared, backstop
-        for name, customer in self._table.items():
+        for name, customer in self.table.items():
             self._set_share(name, customer)
         for tier, rest in enumerate(self._rest):
             rest.share = shared.tier_share[tier] * (1 - backstop[tier])
+
+    @property
+    def is_idle(self) -> bool:
+        """Nobody asked lately."""
+        return not self.table and not any(rest.count or any(rest.recent) for rest in self._rest)
 
     def demands(self, span_s: float) -> tuple[Demand, ...]:
         """Close a period; return rates over `span_s`, the busiest by name and the others by tier."""
         at = self._at = (self._at + 1) % PERIODS
         found: list[tuple[int, str, Customer]] = []
         idle: list[str] = []
-        for name, customer in self._table.items():
+        for name, customer in self.table.items():
             customer.recent[at] = customer.count
             customer.count = 0
             total = sum(customer.recent)
@@ -98,7 +104,7 @@ class Customers:
             else:
                 idle.append(name)
         for name in idle:
-            del self._table[name]
+            del self.table[name]
         found.sort(key=lambda each: (-each[0], each[1]))
         named = [
             Demand(n, c.tier, total / span_s, c.weight, c.guaranteed) for total, n, c in found[:MAX_NAMED]
@@ -130,4 +136,4 @@ class Customers:
         customer.share = share if customer.guaranteed else share * (1 - self.backstop[tier])
 
     def __len__(self) -> int:
-        return len(self._table)
+        return len(self.table)

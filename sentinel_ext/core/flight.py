@@ -13,7 +13,7 @@ from sentinel_ext.core.fill import TIERS
 
 # So large a part of those that should have ended is a queue, and no chance or long tail; of fewer than these
 # nothing is said.
-QUEUED, MIN_STARTED = 0.2, 5
+QUEUED, MINSTARTED = 0.2, 5
 # A generation is a local tick.
 TICK_NS = 100_000_000
 # With ticks of 100 ms: an hour. A longer timeout is cut to this.
@@ -24,7 +24,7 @@ DUE_GENERATIONS = 10
 
 # By tier, those that have not ended; and behind them how many started in all.
 Counts = list[int]
-_STARTED = TIERS
+STARTED = TIERS
 
 
 class Overdue(msgspec.Struct, frozen=True, gc=False):
@@ -47,7 +47,7 @@ class Overdue(msgspec.Struct, frozen=True, gc=False):
     @property
     def stuck(self) -> int:
         """Those older than a queue could explain: younger ones are done, these are streams, or their log is lost."""
-        return 0 if self.is_queue or self.started < MIN_STARTED else self.older
+        return 0 if self.is_queue or self.started < MINSTARTED else self.older
 
 
 class Flight:
@@ -79,7 +79,7 @@ class Flight:
         """Count a start; return the generation's counts, to be handed to `withdraw` if it does not go out."""
         current = self.current
         current[tier] += 1
-        current[_STARTED] += 1
+        current[STARTED] += 1
         self.open[tier] += 1
         return current
 
@@ -87,7 +87,7 @@ class Flight:
         """Take a start back: the request was refused after all, or its caller left before it was sent."""
         if counts[tier] > 0:
             counts[tier] -= 1
-            counts[_STARTED] -= 1
+            counts[STARTED] -= 1
             self.open[tier] -= 1
 
     def end(self, generation: int, tier: int, count: int = 1) -> int:
@@ -103,7 +103,7 @@ class Flight:
     def advance(self, generation: int, lifetime: int) -> int:
         """Begin `generation`; drop those that began more than `lifetime` generations ago. Return what was lost."""
         if generation > self.generation:
-            if not self.current[_STARTED]:  # an idle upstream keeps nothing
+            if not self.current[STARTED]:  # an idle upstream keeps nothing
                 del self._by_generation[self.generation]
             self.generation = generation
             self.current = self._by_generation[generation] = [0] * (TIERS + 1)
@@ -121,7 +121,7 @@ class Flight:
             left = counts[0] + counts[1] + counts[2]
             if generation > newest - DUE_GENERATIONS:
                 due += left
-                started += counts[_STARTED]
+                started += counts[STARTED]
             else:
                 older += left
         return Overdue(due, started, older)

@@ -48,7 +48,7 @@ class DeadWork:
         self.count = 0.0
 
     def drain(self, capacity: float, completed: float, elapsed_s: float) -> None:
-        """Let `elapsed_s` pass at an upstream that could do `capacity` and completes `completed` per second."""
+        """Let `elapsed_s` pass at an upstream that can do `capacity` and completes `completed` per second."""
         if self.count:
             self.count = max(0.0, self.count - max(0.0, capacity - completed / 2) * elapsed_s)
 

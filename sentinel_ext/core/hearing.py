@@ -15,7 +15,8 @@ MIN_ENTRIES = 5
 MAX_FLUSH_MS = 1_000.0
 MIN_FLUSH_MS = 10.0
 _WEIGHT = 0.1
-# So long without a message is silence; for an instance that no proxy logs to, so long without a word from others.
+# So long without a message is silence; for an instance that no proxy logs to, so long without a word from
+# others.
 SILENT_FLUSHES, SILENT_MS = 5, 1_000.0
 UNTOLD_MS = 450.0
 # Refusals that should have come back in the log before its silence counts although a stream is open.

@@ -84,23 +84,16 @@ class Pipeline:
         if self._shedding is not None and limit != 0:
             held = self._shedding.admit(check, shadow, now_ns)
             if isinstance(held, Decision):
-                if took and bucket is not None:
-                    bucket.refund(check.hits)
+                _refund(check, took=took)
                 return held
             hold = held
             if hold.shadow:
                 shadow = (*shadow, *hold.shadow)
         if limit is None or self._window is Mode.OFF:
-            decision = _bucket_allowance(check, shadow, hold, enforced=self._bucket is Mode.ENFORCE)
-            if hold is not None and hold.wants_permit:
-                pending = Pending(check, None, shadow, hold, took_bucket=took)
-                pending.passed = decision
-                return pending
-            return decision
-        if hold is not None and hold.rates and (rate := hold.rates.get(tenant.name)) is not None:
+            return self._without_window(check, shadow, hold, took=took)
+        if tenant.scaled is not None or (hold is not None and hold.rates):
+            rate = None if hold is None else hold.rates.get(tenant.name)
             limit = scaled_limit(tenant, limit, rate, now_ns)
-        elif tenant.scaled is not None:
-            tenant.scaled = None
         query = WindowQuery(tenant.key, tenant.sub_us, limit, check.hits)
         pending = Pending(check, query, shadow, hold, took_bucket=took)
         if limit == 0:
@@ -166,13 +159,21 @@ class Pipeline:
     def cancel(self, pending: Pending) -> None:
         """Give back what the local stages took."""
         check = pending.check
-        bucket = check.tenant.bucket
-        if pending.took_bucket and bucket is not None:
-            bucket.refund(check.hits)
-            pending.took_bucket = False
+        _refund(check, took=pending.took_bucket)
+        pending.took_bucket = False
         if pending.hold is not None and self._shedding is not None:
             self._shedding.withdraw(check, pending.hold)
             pending.hold = None
+
+    def _without_window(
+        self, check: Check, shadow: tuple[ShadowDenial, ...], hold: Hold | None, *, took: bool
+    ) -> Decision | Pending:
+        decision = _bucket_allowance(check, shadow, hold, enforced=self._bucket is Mode.ENFORCE)
+        if hold is None or not hold.wants_permit:
+            return decision
+        pending = Pending(check, None, shadow, hold, took_bucket=took)
+        pending.passed = decision
+        return pending
 
     def _end(
         self, pending: Pending, reply: WindowReply, limit: int, fallback: FailureMode | None = None
@@ -180,22 +181,10 @@ class Pipeline:
         check = pending.check
         remaining = limit - reply.used if limit > reply.used else 0
         reset_ms = -(-reply.reset_us // 1000)
-        if reply.granted:
-            return Decision(
-                check,
-                True,
-                Stage.WINDOW,
-                Reason.ALLOWED,
-                limit,
-                remaining,
-                reset_ms,
-                0,
-                pending.shadow,
-                fallback,
-                "" if pending.hold is None else pending.hold.ticket,
-            )
-        if self._window is Mode.SHADOW:
-            shadow = (*pending.shadow, ShadowDenial(Stage.WINDOW, Reason.RATE_LIMITED))
+        if reply.granted or self._window is Mode.SHADOW:
+            shadow = pending.shadow
+            if not reply.granted:
+                shadow = (*shadow, ShadowDenial(Stage.WINDOW, Reason.RATE_LIMITED))
             return Decision(
                 check,
                 True,
@@ -207,7 +196,7 @@ class Pipeline:
                 0,
                 shadow,
                 fallback,
-                _ticket(pending),
+                "" if pending.hold is None else pending.hold.ticket,
             )
         self.cancel(pending)
         retry_ms = -(-reply.retry_us // 1000) or NEVER_RETRY_MS
@@ -223,6 +212,12 @@ class Pipeline:
             pending.shadow,
             fallback,
         )
+
+
+def _refund(check: Check, *, took: bool) -> None:
+    bucket = check.tenant.bucket
+    if took and bucket is not None:
+        bucket.refund(check.hits)
 
 
 def _bucket_denial(check: Check) -> Decision:

@@ -1,13 +1,16 @@
-"""How hard an upstream is pressed: four ramps over the counters of all instances, and one smoothed score. Pure."""
+"""How hard an upstream is pressed: four ramps over the counters of all instances, one smooth score. Pure."""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from sentinel_ext.core.report import Shared, Totals
 from sentinel_ext.core.signals import ramp, soft_max
+
+if TYPE_CHECKING:
+    from sentinel_ext.core.report import Shared, Totals
 
 # Time constants of the pressure's smoothing, and of the slower one that tells lasting pressure.
 SMOOTHING_MS = 500.0

@@ -10,11 +10,15 @@ own.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from sentinel_ext.core.pressure import MIN_SAMPLES, LawOptions, is_growing
-from sentinel_ext.core.report import Shared, Totals
+from sentinel_ext.core.pressure import MIN_SAMPLES, is_growing
+
+if TYPE_CHECKING:
+    from sentinel_ext.core.pressure import LawOptions
+    from sentinel_ext.core.report import Shared, Totals
 
 SUSPECT = 55.0
 PROBE_CREDIT = 0.85
@@ -27,7 +31,7 @@ PROBE_AGAIN_MS, PROBE_CONFIRMED_MS, PROBE_CONFIRMED_MAX_MS = 10_000.0, 60_000.0,
 
 
 def _tells_latency(totals: Totals, options: LawOptions) -> bool:
-    """Whether latency means something: what is given up at the timeout all takes as long, whatever the load."""
+    """Whether latency means something: what is given up at the timeout takes as long, whatever the load."""
     limit = MAX_FAILING if totals.mean_ms < options.timeout_ms / 2 else MAX_FAILING_LATE
     return totals.failed < limit * totals.completed
 

@@ -29,22 +29,20 @@ class Report(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     Attributes:
         span_ms: what the counters cover.
-        offered: requests that reached the tier stage, by tier.
-        admitted: those of them that went out.
+        admitted: requests that went out.
         ok, failed: ended requests by outcome; `failed` are overload failures.
         slow: of `ok`, those that took longer than half the SLO.
         latency_ms: summed up over `timed` ended requests.
         inflight: by tier, at this moment.
         relayed: ends heard here lately that instances which decided on them still count as in flight.
-        demands: offered rates by tenant, requests per second.
+        demands: what was asked for by tenant, requests per second; their sum is what was offered.
         flush_ms: how far apart this instance's log messages come.
         is_blind: log entries have stopped coming, so nothing is known of ends.
         local: the pressure of the instance itself, 0 to 100.
     """
 
     span_ms: float
-    offered: TierCounts = NONE
-    admitted: TierCounts = NONE
+    admitted: int = 0
     ok: int = 0
     failed: int = 0
     slow: int = 0
@@ -152,15 +150,16 @@ def summed(reports: Sequence[Report], scale: float = 1.0) -> Totals:
 
     Blind instances say nothing of ends: what the others saw stands for their traffic, too.
     """
-    admitted = sum(_per_s(sum(r.admitted), r) for r in reports)
-    blind = sum(_per_s(sum(r.admitted), r) for r in reports if r.is_blind)
+    admitted = sum(_per_s(r.admitted, r) for r in reports)
+    blind = sum(_per_s(r.admitted, r) for r in reports if r.is_blind)
     blind_share = blind / admitted if admitted else 0.0
     seeing = [r for r in reports if not r.is_blind]
     unseen = scale / (1 - blind_share) if blind_share < 1 else 0.0
     timed = sum(r.timed for r in seeing)
-    traffic = [max(1.0, _per_s(sum(r.offered), r)) for r in reports]
+    offered = [sum(demand.rate for demand in r.demands) for r in reports]
+    traffic = [max(1.0, rate) for rate in offered]
     return Totals(
-        offered=scale * sum(_per_s(sum(r.offered), r) for r in reports),
+        offered=scale * sum(offered),
         admitted=scale * admitted,
         ok=unseen * sum(_per_s(r.ok, r) for r in seeing),
         failed=unseen * sum(_per_s(r.failed, r) for r in seeing),

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from sentinel_ext.core.identify import Check
     from sentinel_ext.core.policy import Policy
 
-# When a shed request should come again, by tier: who is shed first waits longest. Spread over a factor of two,
-# so that those who were shed together do not come back together.
+# When a shed request should come again, by tier: who is shed first waits longest. Spread over a factor of
+# two, so that those who were shed together do not come back together.
 SHED_RETRY_MS = (1_000, 4_000, 15_000)
 _SHED = ShadowDenial(Stage.PRESSURE, Reason.SHED)
 _CIRCUIT_OPEN = ShadowDenial(Stage.BREAKER, Reason.CIRCUIT_OPEN)
@@ -59,8 +59,9 @@ class Shedding:
         self._controller = controller
 
     def admit(self, check: Check, shadow: tuple[ShadowDenial, ...], now_ns: int) -> Decision | Hold:
-        """Start the request at its upstream, or refuse it. `shadow` is what earlier stages would have refused."""
-        protected = self._controller.upstream(check.upstream)
+        """Start the request at its upstream, or refuse it; `shadow` is what earlier stages would refuse."""
+        name, controller = check.upstream, self._controller
+        protected = controller.upstreams.get(name) or controller.upstream(name)
         load, tenant = protected.load, check.tenant
         plan, tier = tenant.plan, tenant.tier
         own: tuple[ShadowDenial, ...] = ()
@@ -73,6 +74,7 @@ class Shedding:
                     self._controller.hearing.denials += 1
                     return _shed(check, tier, shadow)
                 own = (_SHED,)
+                load.traffic.now.admitted += 1  # it goes out all the same
                 admitted = load.flight.start(tier)
             counts = admitted
         hold = Hold(protected, counts, protected.ticket, load.shared.rates, own)
@@ -127,9 +129,7 @@ class Shedding:
     ) -> Decision:
         self._controller.hearing.denials += 1
         retry_ms = max(1, circuit.refusal_ms(now_ns))
-        return Decision(
-            check, False, Stage.BREAKER, Reason.CIRCUIT_OPEN, retry_ms=retry_ms, shadow=shadow
-        )
+        return Decision(check, False, Stage.BREAKER, Reason.CIRCUIT_OPEN, retry_ms=retry_ms, shadow=shadow)
 
 
 def _shed(check: Check, tier: int, shadow: tuple[ShadowDenial, ...]) -> Decision:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from sentinel_ext.core.fill import TIERS
-
 # Reports cover this many periods, so they overlap: a noisy period is smoothed, a new load is seen at once.
 PERIODS = 4
 # An end that another instance hears waits for its report and for ours: so long on average, so long at worst;
@@ -17,21 +15,19 @@ class Period:
     """Counters of one period; the request path adds to them.
 
     Attributes:
-        offered, admitted: by tier.
+        admitted: requests that went out.
         relayed: ends of other instances' requests heard here.
         told: ends of own requests heard elsewhere.
     """
 
     __slots__ = (
-        "admitted", "failed", "latency_us", "offered", "ok", "relayed", "slow", "started_ns", "timed", "told",
+        "admitted", "failed", "latency_us", "ok", "relayed", "slow", "started_ns", "timed", "told",
     )  # fmt: skip
 
     def __init__(self, now_ns: int) -> None:
         """Begin."""
         self.started_ns = now_ns
-        self.offered = [0] * TIERS
-        self.admitted = [0] * TIERS
-        self.ok = self.failed = self.slow = self.timed = self.latency_us = 0
+        self.admitted = self.ok = self.failed = self.slow = self.timed = self.latency_us = 0
         self.relayed = self.told = 0
 
 
@@ -57,17 +53,12 @@ class Traffic:
         self.now = Period(now_ns)
         return self._before, max(1.0, (now_ns - self._before[0].started_ns) / 1_000_000)
 
-    @property
-    def is_idle(self) -> bool:
-        """Nothing was asked lately."""
-        return not any(any(period.offered) for period in (*self._before, self.now))
-
     def admitted_before(self) -> float:
         """Requests per second that passed in the periods that are over."""
         if not self._before:
             return 0.0
         span_s = (self.now.started_ns - self._before[0].started_ns) / _NS_PER_S
-        return sum(sum(p.admitted) for p in self._before) / span_s if span_s > 0 else 0.0
+        return sum(p.admitted for p in self._before) / span_s if span_s > 0 else 0.0
 
     def completed(self, now_ns: int) -> float:
         """Requests of this instance that ended, per second, up to now."""
@@ -77,7 +68,7 @@ class Traffic:
     def admitted(self, now_ns: int) -> float:
         """Requests per second that passed, up to now."""
         periods, span_s = self._recent(now_ns)
-        return sum(sum(p.admitted) for p in periods) / span_s
+        return sum(p.admitted for p in periods) / span_s
 
     def untold(self, now_ns: int) -> float:
         """Requests that have ended, but another instance heard it and has not told yet."""
@@ -89,8 +80,3 @@ class Traffic:
     def _recent(self, now_ns: int) -> tuple[list[Period], float]:
         periods = [*self._before[-PERIODS + 1 :], self.now]
         return periods, max(0.001, (now_ns - periods[0].started_ns) / _NS_PER_S)
-
-
-def by_tier(counts: list[list[int]]) -> tuple[int, int, int]:
-    """Sum up counters by tier."""
-    return sum(c[0] for c in counts), sum(c[1] for c in counts), sum(c[2] for c in counts)

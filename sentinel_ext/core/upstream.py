@@ -7,18 +7,23 @@ a period, with law.next_shared between them.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from sentinel_ext.core import guard
 from sentinel_ext.core.credit import HIGH, LOW
 from sentinel_ext.core.customers import Customers
 from sentinel_ext.core.ended import Outcome
-from sentinel_ext.core.flight import TICK_NS, Counts, Flight, Overdue
+from sentinel_ext.core.flight import STARTED, TICK_NS, Counts, Flight, Overdue
 from sentinel_ext.core.model import Word
 from sentinel_ext.core.pressure import LawOptions, reference_queue_ms, sojourn_excess_ms
 from sentinel_ext.core.report import Report, Shared
 from sentinel_ext.core.signals import FULL, ramp
-from sentinel_ext.core.traffic import RELAY_PERIODS, TOLD_LATEST_S, Traffic, by_tier
+from sentinel_ext.core.traffic import RELAY_PERIODS, TOLD_LATEST_S, Traffic
+
+if TYPE_CHECKING:
+    from sentinel_ext.core.hearing import Hearing
 
 _NS_PER_MS = 1_000_000
 _NS_PER_S = 1_000_000_000
@@ -77,7 +82,7 @@ class Upstream:
     """
 
     __slots__ = (
-        "_customers", "_dead", "_flush_ms", "_is_logged", "_local", "_options", "_overdue", "_slow_us",
+        "_customers", "_dead", "_flush_ms", "_is_logged", "_local", "_options", "_overdue", "_seen", "_slow_us",
         "_ticked_ns", "_timeout_us", "cause", "flight", "is_blind", "limits", "name", "shared",
         "traffic",
     )  # fmt: skip
@@ -94,6 +99,7 @@ class Upstream:
         self._slow_us = int(options.slo_ms * 500)
         self._timeout_us = int(options.timeout_ms * 1000)
         self._customers = Customers(self.shared)
+        self._seen = self._customers.table
         self._dead = guard.DeadWork()
         self.traffic = Traffic(now_ns)
         self._ticked_ns = now_ns
@@ -113,30 +119,28 @@ class Upstream:
         Returns:
             what `withdraw` needs.
         """
-        customers = self._customers
-        customer = customers.get(name) or customers.first_seen(name, tier, weight, guaranteed)
+        customer = self._seen.get(name) or self._customers.first_seen(name, tier, weight, guaranteed)
         customer.count += 1
-        now = self.traffic.now
-        now.offered[tier] += 1
         if customer.share < 1.0 and not customer.passes():
-            self.cause = ShedCause.LOCAL if customers.backstop[tier] > 0 else ShedCause.SHARE
+            self.cause = ShedCause.LOCAL if self._customers.backstop[tier] > 0 else ShedCause.SHARE
             return None
         flight, limits = self.flight, self.limits
-        if limits is not None:
-            opened = flight.open
-            if opened[0] + opened[1] + opened[2] + self._dead.count >= limits[tier]:
-                self.cause = ShedCause.GUARD
-                return None
-        now.admitted[tier] += 1
-        return flight.start(tier)
+        opened, current = flight.open, flight.current
+        if limits is not None and opened[0] + opened[1] + opened[2] + self._dead.count >= limits[tier]:
+            self.cause = ShedCause.GUARD
+            return None
+        self.traffic.now.admitted += 1
+        # flight.start in place: 0.1 µs.
+        opened[tier] += 1
+        current[tier] += 1
+        current[STARTED] += 1
+        return current
 
     def start(self, name: str, tier: int, weight: float = 1.0, guaranteed: float = 0.0) -> Counts:
         """Count and start a request whatever `admit` would say."""
-        customers = self._customers
-        customer = customers.get(name) or customers.first_seen(name, tier, weight, guaranteed)
+        customer = self._seen.get(name) or self._customers.first_seen(name, tier, weight, guaranteed)
         customer.count += 1
-        self.traffic.now.offered[tier] += 1
-        self.traffic.now.admitted[tier] += 1
+        self.traffic.now.admitted += 1
         return self.flight.start(tier)
 
     def withdraw(self, name: str, tier: int, counts: Counts) -> None:
@@ -144,11 +148,9 @@ class Upstream:
         self.flight.withdraw(counts, tier)
         now = self.traffic.now
         # Of an earlier period: the counters of that one are gone, and one request is noise.
-        if now.admitted[tier] > 0:
-            now.admitted[tier] -= 1
-        if now.offered[tier] > 0:
-            now.offered[tier] -= 1
-        customer = self._customers.get(name)
+        if now.admitted > 0:
+            now.admitted -= 1
+        customer = self._seen.get(name)
         if customer is not None and customer.count > 0:
             customer.count -= 1
 
@@ -227,8 +229,7 @@ class Upstream:
         opened = self.flight.open
         return Report(
             span_ms=span_ms,
-            offered=by_tier([p.offered for p in periods]),
-            admitted=by_tier([p.admitted for p in periods]),
+            admitted=sum(p.admitted for p in periods),
             ok=sum(p.ok for p in periods),
             failed=sum(p.failed for p in periods),
             slow=sum(p.slow for p in periods),
@@ -265,11 +266,9 @@ class Upstream:
     @property
     def is_idle(self) -> bool:
         """Nothing asked, nothing in flight: there is nothing to report."""
-        return not self.flight.total and self.traffic.is_idle
+        return not self.flight.total and self._customers.is_idle
 
-    def _guarded(
-        self, share: float, completed: float, now_ns: int, *, is_fresh: bool
-    ) -> guard.Limits | None:
+    def _guarded(self, share: float, completed: float, now_ns: int, *, is_fresh: bool) -> guard.Limits | None:
         """Return the guard's limits, or None while it need not act."""
         shared, untold = self.shared, self.traffic.untold(now_ns)
         inflight = max(0.0, self.flight.total - untold - self._overdue.stuck)

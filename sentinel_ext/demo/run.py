@@ -54,7 +54,7 @@ async def run(options: Options) -> int:
     """
     setup = Setup.prepare(options.envoy_admin)
     board = Board(sys.stderr if options.as_json else sys.stdout)
-    for warning in setup.settings.warnings:
+    for warning in (*setup.settings.warnings, *setup.policy.warnings):
         board.say(warning)
     demo = _Demo(options, setup, board)
     with _stop_signal() as stop, tempfile.TemporaryDirectory(prefix="sentinel-demo-") as folder:

@@ -1,4 +1,4 @@
-"""Admin HTTP: metrics, liveness and readiness, on an address of their own."""
+"""Admin HTTP: metrics, liveness, readiness and breakers, on an address of their own."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from prometheus_client.registry import Collector
 
+    from sentinel_ext.server.breakers import BreakerPages
 
-# A scrape has no body; nobody sends this port anything.
+# A scrape has no body, and an order to a breaker is a word.
 MAX_BODY_BYTES = 1024
 SHUTDOWN_S = 1.0
 
@@ -31,13 +32,14 @@ class Readiness(Protocol):
 
 
 class AdminServer:
-    """GET /metrics, /healthz, /readyz and an index."""
+    """GET /metrics, /healthz, /readyz, an index, and what `breakers` adds."""
 
     def __init__(
         self,
         address: Address | socket.socket,
         metrics: Callable[[], Awaitable[Collector]],
         readiness: Readiness,
+        breakers: BreakerPages | None = None,
     ) -> None:
         """Listen on `address` once started; a socket is listening already, and stays its owner's."""
         self._address = address
@@ -48,6 +50,9 @@ class AdminServer:
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
+        self._has_breakers = breakers is not None
+        if breakers is not None:
+            breakers.add_to(app)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
 
     async def start(self) -> None:
@@ -77,9 +82,10 @@ class AdminServer:
             listen.remove_socket(self._address)
 
     async def _index(self, _request: web.Request) -> web.Response:
-        return web.Response(
-            text="Sentinel\n\n/metrics  Prometheus\n/healthz  alive\n/readyz   ready, with details\n"
-        )
+        text = "Sentinel\n\n/metrics   Prometheus\n/healthz   alive\n/readyz    ready, with details\n"
+        if self._has_breakers:
+            text += "/breakers  circuit breakers; POST /breakers/{upstream} acts on one\n"
+        return web.Response(text=text)
 
     async def _metrics(self, request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))

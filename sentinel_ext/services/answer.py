@@ -98,23 +98,29 @@ def problem_body(decision: Decision) -> str:
 
 def _detail(decision: Decision) -> str:
     tenant, again = decision.check.tenant, f"Try again in {retry_after(decision)} s."
-    who = f"Tenant {tenant.name!r}"
-    if decision.reason is Reason.STORE_UNAVAILABLE:
-        return f"{who} cannot be counted at the moment. {again}"
     if decision.reason is Reason.SHED:
         tier = tenant.plan.tier.value
         return f"The service is overloaded and serves others before tier {tier}. {again}"
     if decision.reason is Reason.CIRCUIT_OPEN:
         return f"Upstream {decision.check.upstream!r} fails at the moment and is left alone. {again}"
+    if decision.reason is Reason.STORE_UNAVAILABLE:
+        return f"Tenant {tenant.name!r} cannot be counted at the moment. {again}"
+    return f"Tenant {tenant.name!r} {_spent(decision, again)}"
+
+
+def _spent(decision: Decision, again: str) -> str:
+    """Say what a tenant has used up."""
+    plan = decision.check.tenant.plan
     if decision.reason is Reason.LOCAL_RATE_LIMITED:
         if not decision.limit:
-            return f"{who} may not send requests: its burst is 0."
-        return f"{who} sends faster than its burst of {decision.limit} requests allows. {again}"
-    if not tenant.plan.limit:
-        return f"{who} may not send requests: its limit is 0."
-    window = tenant.plan.window_us / 1_000_000
-    share = " (this instance's share)" if decision.limit != tenant.plan.limit else ""
-    return f"{who} has used its limit of {decision.limit} requests{share} per {window:g} s. {again}"
+            return "may not send requests: its burst is 0."
+        return f"sends faster than its burst of {decision.limit} requests allows. {again}"
+    if not plan.limit:
+        return "may not send requests: its limit is 0."
+    window, why = plan.window_us / 1_000_000, ""
+    if decision.limit != plan.limit:
+        why = " (lowered under load)" if decision.fallback is None else " (this instance's share)"
+    return f"has used its limit of {decision.limit} requests{why} per {window:g} s. {again}"
 
 
 def _seconds(milliseconds: int) -> int:

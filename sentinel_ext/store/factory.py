@@ -31,9 +31,7 @@ def make_store(
     return RedisStore(url, links=WORKERS, jitter=jitter, changed=changed)
 
 
-def make_shared(
-    store: Store, instance: str, *, now_us: Callable[[], int]
-) -> tuple[CircuitStore, LoadStore]:
+def make_shared(store: Store, instance: str, *, now_us: Callable[[], int]) -> tuple[CircuitStore, LoadStore]:
     """Make the stores of breakers and loads beside `store`.
 
     Args:

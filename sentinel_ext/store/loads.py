@@ -1,4 +1,4 @@
-"""How loaded each upstream is, as all instances report it: in Redis (store/lua/load.lua), or in memory for one.
+"""How loaded each upstream is, as all instances report it: in Redis (store/lua/load.lua), or in memory.
 
 Keys, hash-tagged by upstream, all expire by themselves: `sentinel:load:{upstream}` the reports,
 `…:state` what is known together, `…:mail:<instance>` ends of requests that another instance heard.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Run: TypeAlias = Callable[..., Awaitable[Any]]
 
-# (generation, tier, count)
+# Generation, tier and count.
 End: TypeAlias = tuple[int, int, int]
 
 # A report that is older says nothing any more, and its instance is gone.
@@ -92,8 +92,12 @@ class MemoryLoads:
         self._shared: dict[str, Shared] = {}
 
     async def exchange(
-        self, upstream: str, report: Report, mail: Mapping[str, Sequence[End]], due_ms: float
-    ) -> Exchanged:  # noqa: ARG002  a single instance has nobody to write to
+        self,
+        upstream: str,
+        report: Report,
+        mail: Mapping[str, Sequence[End]],  # noqa: ARG002  a single instance has nobody to write to
+        due_ms: float,
+    ) -> Exchanged:
         """See LoadStore."""
         now_ms, shared = self._now_ms(), self._shared.get(upstream, Shared())
         has_turn = now_ms - shared.at_ms >= due_ms
@@ -181,7 +185,9 @@ def _read(reply: Any) -> Exchanged:  # noqa: ANN401  as Redis replies
             tuple(end for piece in mail for end in _ends(piece)),
         )
     except (TypeError, ValueError) as error:
-        raise StoreError(StoreFault.ERROR, "Redis replied something else than the load script does") from error
+        raise StoreError(
+            StoreFault.ERROR, "Redis replied something else than the load script does"
+        ) from error
 
 
 # During a rolling update instances of two versions share a store: what one cannot read, it leaves out.

@@ -66,8 +66,8 @@ class LoadCollector(Collector):
     def _signals(self, upstreams: list[Protected]) -> Metric:
         family = GaugeMetricFamily(
             "sentinel_pressure_signal",
-            "The ramps behind pressure, 0 to 1; one that cannot be measured is absent. Upstream \"\": of this "
-            "instance itself.",
+            "The ramps behind pressure, 0 to 1; one that cannot be measured is absent. An empty upstream: of "
+            "this instance itself.",
             labels=["upstream", "signal"],
         )
         for name, value in self._controller.local_signals.items():
@@ -117,7 +117,9 @@ class LoadCollector(Collector):
 
 def _by_upstream(upstreams: list[Protected]) -> Iterator[Metric]:
     """One gauge for each number of the shared state."""
-    pressure = GaugeMetricFamily("sentinel_pressure", "Pressure of an upstream: 0 to 100.", labels=["upstream"])
+    pressure = GaugeMetricFamily(
+        "sentinel_pressure", "Pressure of an upstream: 0 to 100.", labels=["upstream"]
+    )
     credit = GaugeMetricFamily(
         "sentinel_credit_requests_per_second",
         "What the upstream may get over all instances; absent while all may pass.",

@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import aiohttp
 from aiohttp import web
@@ -18,6 +18,7 @@ from support.envoy import EnvoyProcess, free_port
 from yarl import URL
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
     from types import TracebackType
 
@@ -147,7 +148,7 @@ class Sentinel:
 
 @dataclass
 class Fleet:
-    """`size` pairs of Sentinel and Envoy in front of one upstream."""
+    """`size` pairs of Sentinel and Envoy in front of one upstream, the one that `make_upstream` returns."""
 
     folder: Path
     environment: dict[str, str]
@@ -157,9 +158,10 @@ class Fleet:
     ports: list[int] = field(default_factory=list)
     config_arguments: tuple[str, ...] = ()
     base: str = ""
+    make_upstream: Callable[[], Any] = Upstream
 
     async def __aenter__(self) -> Self:
-        self.upstream = await Upstream().__aenter__()
+        self.upstream = await self.make_upstream().__aenter__()
         try:
             await self._start()
         except BaseException as error:

@@ -9,7 +9,7 @@ from support.build import HEADER, make_check, make_decision, make_denial, make_p
 
 from sentinel_ext.core.decision import Reason
 from sentinel_ext.core.identify import NameProblem
-from sentinel_ext.core.model import Tier
+from sentinel_ext.core.model import FailureMode, Tier
 from sentinel_ext.services import answer
 
 REFUSALS = [reason for reason in Reason if reason is not Reason.ALLOWED]
@@ -127,11 +127,23 @@ def test_every_refusal_has_a_status_a_title_and_a_body_that_agrees_with_its_head
             "Tenant 'acme' has used its limit of 100 requests per 60 s. Try again in 2 s.",
         ),
         (
-            make_denial(limit=50),
+            make_denial(limit=50, fallback=FailureMode.LOCAL),
             (
                 "Tenant 'acme' has used its limit of 50 requests (this instance's share) per 60 s. "
                 "Try again in 2 s."
             ),
+        ),
+        (
+            make_denial(limit=50),
+            "Tenant 'acme' has used its limit of 50 requests (lowered under load) per 60 s. Try again in 2 s.",
+        ),
+        (
+            make_denial(Reason.SHED),
+            "The service is overloaded and serves others before tier standard. Try again in 2 s.",
+        ),
+        (
+            make_denial(Reason.CIRCUIT_OPEN),
+            "Upstream 'default' fails at the moment and is left alone. Try again in 2 s.",
         ),
         (
             make_denial(Reason.LOCAL_RATE_LIMITED, limit=20),
@@ -154,7 +166,7 @@ def test_every_refusal_has_a_status_a_title_and_a_body_that_agrees_with_its_head
             "Tenant 'acme' has used its limit of 100 requests per 1.5 s. Try again in 2 s.",
         ),
     ],
-    ids=["window", "share", "burst", "burst 0", "limit 0", "store", "fraction of a second"],
+    ids=["window", "share", "scaled", "shed", "breaker", "burst", "burst 0", "limit 0", "store", "fraction of a second"],
 )
 def test_the_detail_says_what_happened_and_what_to_do(decision, detail):
     assert detail == json.loads(answer.problem_body(decision))["detail"]
