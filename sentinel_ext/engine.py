@@ -193,7 +193,7 @@ class Waiting(Waiter):
         """Ask the breaker; the answer comes to `_permit_settled`."""
         hold = self._pending.hold
         assert hold is not None  # noqa: S101  only a hold wants a permit
-        self._protected = hold.protected
+        self._protected, hold.wants_permit = hold.protected, False
         self._engine.permits.acquire(hold.protected, self._pending.check.decision_id, self._permit_settled)
 
     def _permit_settled(self, granted: bool) -> None:

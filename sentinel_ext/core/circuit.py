@@ -141,9 +141,10 @@ class Circuit:
         return transition
 
     def permit_failed(self, permit: str) -> None:
-        """Note that the store gave no answer: it may have granted, so the permit is given back."""
+        """Note that the store gave no answer: it may have granted; "" for one that was never asked for."""
         self._asking = max(0, self._asking - 1)
-        self._outbox.queue([PermitResult(self.epoch, permit, None)])
+        if permit:
+            self._outbox.queue([PermitResult(self.epoch, permit, None)])
 
     def acquire_locally(self, permit: str, now_ns: int) -> bool:
         """Ask this instance's own breaker."""

@@ -84,7 +84,7 @@ def _shared_out(state: Shared, totals: Totals) -> Shared:
         given[demand.tier] += rate
         if demand.name:
             shares[demand.name] = share
-            if share < 1:
+            if share < 1 and demand.tier > 0:  # vital limits never move
                 allowed[demand.name] = rate
         else:
             rest[demand.tier] = share

@@ -81,7 +81,7 @@ class Pipeline:
                 shadow = (ShadowDenial(Stage.BUCKET, Reason.LOCAL_RATE_LIMITED),)
         limit = tenant.plan.limit
         hold: Hold | None = None
-        if self._shedding is not None and limit != 0:
+        if self._shedding is not None and (limit != 0 or self._window is not Mode.ENFORCE):
             held = self._shedding.admit(check, shadow, now_ns)
             if isinstance(held, Decision):
                 _refund(check, took=took)
@@ -98,7 +98,7 @@ class Pipeline:
         pending = Pending(check, query, shadow, hold, took_bucket=took)
         if limit == 0:
             # Deny all needs no store: the answer is the same whatever was counted.
-            return self._end(pending, WindowReply(granted=False, used=0, reset_us=0, retry_us=0, slot=0), 0)
+            return self._without_limit(pending)
         return pending
 
     def resume(self, pending: Pending, reply: WindowReply, now_ns: int) -> Decision:
@@ -173,6 +173,15 @@ class Pipeline:
             return decision
         pending = Pending(check, None, shadow, hold, took_bucket=took)
         pending.passed = decision
+        return pending
+
+    def _without_limit(self, pending: Pending) -> Decision | Pending:
+        """Refuse all. In shadow it passes, and a half-open breaker may still have the last word."""
+        nothing = WindowReply(granted=False, used=0, reset_us=0, retry_us=0, slot=0)
+        decision = self._end(pending, nothing, 0)
+        if not decision.allowed or pending.hold is None or not pending.hold.wants_permit:
+            return decision
+        pending.query, pending.passed = None, decision
         return pending
 
     def _end(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SUSPECT = 55.0
 PROBE_CREDIT = 0.85
 PROBE_MS = 1_000.0
-OWN_LATENCY, OWN_INFLIGHT, OWN_BASELINE = 0.75, 0.6, 1.5
+OWN_LATENCY, OWN_BASELINE = 0.75, 1.5
 # After the probe an overloaded upstream gets what it completed with a queue before it, and a little more.
 CONFIRMED = 1.05
 MAX_FAILING, MAX_FAILING_LATE = 0.15, 0.01
@@ -72,7 +72,7 @@ def _judged(state: Shared, totals: Totals, options: LawOptions, now_ms: float) -
         return ended
     before = state.probe_inflight
     # A queue drains; without one, what is in flight goes down only as far as what was admitted.
-    is_drained = totals.inflight < OWN_INFLIGHT * before - 1.5 * math.sqrt(before)
+    is_drained = totals.inflight < PROBE_CREDIT * before - 2 * math.sqrt(before)
     is_own = totals.mean_ms > OWN_LATENCY * state.probe_mean_ms and not is_drained
     if is_own:
         return msgspec.structs.replace(

@@ -36,7 +36,8 @@ class Hold(msgspec.Struct, gc=False):
         ticket: what ties its end to its start.
         rates: tenants whose limit follows the fill, and the rate it follows.
         shadow: what these stages would have refused.
-        wants_permit: a half-open breaker must be asked; `permit_settled` follows.
+        wants_permit: a half-open breaker must be asked, and a place among those who ask is reserved; False
+            from the moment it is asked. `permit_settled` follows.
     """
 
     protected: Protected
@@ -123,6 +124,9 @@ class Shedding:
     def withdraw(self, check: Check, hold: Hold) -> None:
         """Give back the place in flight of a request that does not go out."""
         hold.protected.load.withdraw(check.tenant.name, check.tenant.tier, hold.counts)
+        if hold.wants_permit and hold.protected.circuit is not None:
+            hold.wants_permit = False
+            hold.protected.circuit.permit_failed("")  # its place among those who ask is free again
 
     def _refused(
         self, check: Check, circuit: Circuit, shadow: tuple[ShadowDenial, ...], now_ns: int

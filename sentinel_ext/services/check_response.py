@@ -119,7 +119,8 @@ class CheckEncoder:
         if not decision.allowed:
             return _denied(decision)
         if (
-            decision.remaining is None
+            decision.limit is None
+            or decision.remaining is None
             or decision.reset_ms is None
             or decision.shadow
             or decision.fallback is not None

@@ -174,8 +174,16 @@ class LogCollector(Collector):
             value=counts.streams,
         )  # fmt: skip
         for name, text, value in (
-            ("messages", "Messages of access log streams.", counts.messages),
-            ("garbled_messages", "Messages that could not be read; each ended its stream.", counts.garbled),
-            ("anonymous_streams", "Streams that did not name their node; they count.", counts.anonymous),
+            ("sentinel_access_log_messages", "Messages of access log streams.", counts.messages),
+            (
+                "sentinel_access_log_garbled_messages",
+                "Messages that could not be read; each ended its stream.",
+                counts.garbled,
+            ),
+            (
+                "sentinel_access_log_anonymous_streams",
+                "Streams that did not name their node; they count.",
+                counts.anonymous,
+            ),
         ):
-            yield CounterMetricFamily(f"sentinel_access_log_{name}", text, value=value)
+            yield CounterMetricFamily(name, text, value=value)

@@ -64,6 +64,7 @@ def test_envoy_accepts_the_snippet(tmp_path: Path) -> None:
         "@type": f"type.googleapis.com/{MANAGER}",
         "stat_prefix": "ingress",
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [answer]}]},
+        "access_log": snippet["access_log"],
         "http_filters": [*snippet["http_filters"], router],
     }
     chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from support.build import make_plan
 
 from sentinel_ext.core.decision import Decision, Reason, ShadowDenial
+from sentinel_ext.core.ended import MAX_TICKET_CHARACTERS
 from sentinel_ext.core.identify import Check, NameProblem
 from sentinel_ext.core.model import FailureMode, Stage, Tier
 from sentinel_ext.core.policy import Source, SourceKind
@@ -23,6 +24,7 @@ CODES = {429: code_pb2.RESOURCE_EXHAUSTED, 503: code_pb2.UNAVAILABLE}
 
 names = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), min_size=1, max_size=70)
 correlation_ids = st.text("abcXYZ019._:-", min_size=1, max_size=128)
+tickets = st.text("0123456789abcdef.", max_size=MAX_TICKET_CHARACTERS)
 numbers = st.one_of(st.none(), st.integers(0, 10**9))
 problem = NameProblem(Source(SourceKind.HEADER, "x-tenant-id"), "too_long")
 
@@ -38,6 +40,7 @@ def decisions(draw: st.DrawFn) -> Decision:
         draw(st.sampled_from(["", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"])),
         1,
         draw(st.sampled_from([None, problem])),
+        draw(st.one_of(st.just(""), names)),
     )
     allowed = draw(st.booleans())
     reason = (
@@ -47,7 +50,7 @@ def decisions(draw: st.DrawFn) -> Decision:
     return Decision(
         check, allowed, draw(st.sampled_from(Stage)), reason, draw(numbers), draw(numbers), draw(numbers),
         draw(st.integers(0, 10**9)), tuple(draw(st.lists(denials, max_size=2))),
-        draw(st.sampled_from([None, *FailureMode])),
+        draw(st.sampled_from([None, *FailureMode])), draw(tickets) if allowed else "",
     )  # fmt: skip
 
 
@@ -79,6 +82,10 @@ def by_protobuf(decision: Decision) -> external_auth_pb2.CheckResponse:
         fields["shadow"] = [f"{denial.stage.value}:{denial.reason.value}" for denial in decision.shadow]
     if decision.fallback is not None:
         fields["fallback"] = decision.fallback.value
+    if decision.ticket:
+        fields["ticket"] = decision.ticket
+    if check.route:
+        fields["route"] = check.route
     response.dynamic_metadata.update(fields)
     return response
 
@@ -122,6 +129,6 @@ def test_what_is_remembered_is_bounded() -> None:
     encoder = check_response.CheckEncoder()
     plan = make_plan()
     for i in range(check_response.MAX_CACHED * 2 + 1):
-        check = Check(Tenant(f"t{i}", plan, 0), "default", "c", "0" * 16, "")
-        encoder.encode(Decision(check, True, Stage.WINDOW, Reason.ALLOWED, 10, 9, 1))
+        check = Check(Tenant(f"t{i}", plan, 0), "default", "c", "0" * 16, "", route=f"r{i}")
+        encoder.encode(Decision(check, True, Stage.WINDOW, Reason.ALLOWED, 10, 9, 1, ticket=f"i1.{i:x}.0"))
         assert len(encoder._constants) <= check_response.MAX_CACHED

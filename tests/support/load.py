@@ -108,10 +108,9 @@ class Load:
 
     async def _ask(self, caller: Caller, instance: int) -> None:
         sent_s = time.monotonic()
+        headers = {"x-tenant-id": caller.tenant, "x-sent-s": repr(sent_s)}
         try:
-            async with self._session.get(
-                self._urls[instance], headers={"x-tenant-id": caller.tenant}
-            ) as response:
+            async with self._session.get(self._urls[instance], headers=headers) as response:
                 await response.read()
                 self._keep(caller, instance, sent_s, response.status, dict(response.headers))
         except (aiohttp.ClientError, TimeoutError):

@@ -22,9 +22,15 @@ _OK = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok\n"
 
 
 class Arrival(NamedTuple):
-    """A request as the upstream saw it; `at_s` on the monotonic clock."""
+    """A request as the upstream saw it.
+
+    Attributes:
+        at_s: on the monotonic clock.
+        waited_s: since the client of tests/support/load.py sent it: what proxy and decision took.
+    """
 
     at_s: float
+    waited_s: float
     tenant: str
     tier: str
 
@@ -58,7 +64,7 @@ class LimitedUpstream:
         self._random = random.Random(seed)
         self._distribution = distribution
         self._waiting: deque[tuple[_Connection, str]] = deque()
-        self._hanging = 0
+        self._hanging: set[_Connection] = set()  # an unanswered client closes its connection
         self._connections: set[_Connection] = set()
         self._server: asyncio.Server | None = None
         # Answers of a server that died meanwhile must not count for the one that came after it.
@@ -79,7 +85,7 @@ class LimitedUpstream:
     @property
     def open(self) -> int:
         """Requests that are served, wait, or hang."""
-        return self.busy + len(self._waiting) + self._hanging
+        return self.busy + len(self._waiting) + len(self._hanging)
 
     async def revive(self) -> None:
         """Listen on the same port as before."""
@@ -96,29 +102,34 @@ class LimitedUpstream:
         for connection in list(self._connections):
             connection.abort()
         self._waiting.clear()
-        self.busy = self._hanging = 0
+        self._hanging.clear()
+        self.busy = 0
         self._life += 1
         await asyncio.sleep(0)
 
     def end_hang(self) -> None:
         """Serve again; what hung stays unanswered."""
-        self.hangs, self._hanging = False, 0
+        self.hangs = False
+        self._hanging.clear()
 
     def joined(self, connection: _Connection) -> None:
         self._connections.add(connection)
 
     def left(self, connection: _Connection) -> None:
         self._connections.discard(connection)
+        self._hanging.discard(connection)
 
     def ask(self, connection: _Connection, headers: dict[str, str]) -> None:
         """Take a request."""
         tenant = headers.get("x-tenant-id", "")
         self.seen += 1
-        self.arrivals.append(Arrival(time.monotonic(), tenant, headers.get("x-sentinel-tier", "")))
+        now_s = time.monotonic()
+        waited_s = now_s - float(headers.get("x-sent-s", now_s))
+        self.arrivals.append(Arrival(now_s, waited_s, tenant, headers.get("x-sentinel-tier", "")))
         if self.fail_status is not None:
             connection.send(f"HTTP/1.1 {self.fail_status} Failed\r\ncontent-length: 0\r\n\r\n".encode())
         elif self.hangs:
-            self._hanging += 1
+            self._hanging.add(connection)
         elif self.busy < self.workers:
             self._begin(connection, tenant)
         elif len(self._waiting) < MAX_WAITING:

@@ -39,7 +39,7 @@ def test_generated_code_is_current(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("allowed", [True, False])
 def test_metadata_is_a_decision_metadata(*, allowed: bool) -> None:
-    check = Check(Tenant("acme", PLAN, 0), "orders", "c-1", "0" * 16, "")
+    check = Check(Tenant("acme", PLAN, 0), "orders", "c-1", "0" * 16, "", route="checkout")
     decision = Decision(
         check,
         allowed,
@@ -48,6 +48,7 @@ def test_metadata_is_a_decision_metadata(*, allowed: bool) -> None:
         10,
         shadow=(ShadowDenial(Stage.BUCKET, Reason.LOCAL_RATE_LIMITED),),
         fallback=FailureMode.LOCAL,
+        ticket="i1.2a.3" if allowed else "",
     )
     response = external_auth_pb2.CheckResponse.FromString(CheckEncoder().encode(decision))
 
@@ -62,6 +63,7 @@ def test_metadata_is_a_decision_metadata(*, allowed: bool) -> None:
     )
     assert allowed == metadata.allowed
     assert ["bucket:local_rate_limited"] == list(metadata.shadow)
-    assert {field.name for field in decision_pb2.DecisionMetadata.DESCRIPTOR.fields} - {"allowed"} <= set(
-        fields
-    )
+    assert ("i1.2a.3" if allowed else "") == metadata.ticket
+    # What was refused never starts, so nothing ties its end to a start.
+    left_out = set() if allowed else {"ticket"}
+    assert {field.name for field in decision_pb2.DecisionMetadata.DESCRIPTOR.fields} - left_out == set(fields)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Never
 
+import msgspec
 import pytest
 from envoy.service.auth.v3 import external_auth_pb2
 from google.protobuf import json_format, struct_pb2, text_format
@@ -335,26 +336,34 @@ def test_a_refusal_is_problem_json_whose_numbers_agree_with_its_headers(reason, 
 
 
 def everything(check: Check, *, allowed: bool) -> Decision:
-    """A decision that has something to say in every field of the metadata."""
+    """A decision that has something to say in every field of the metadata; a refusal has no ticket."""
     fields = {
         "check": check,
         "shadow": (ShadowDenial(Stage.BUCKET, Reason.LOCAL_RATE_LIMITED),),
         "fallback": FailureMode.LOCAL,
     }
-    return make_decision(**fields) if allowed else make_denial(**fields)
+    if not allowed:
+        return make_denial(**fields)
+    return msgspec.structs.replace(make_decision(**fields), ticket="i1.2a.3")
 
 
 @pytest.mark.parametrize("allowed", [True, False])
 def test_the_metadata_is_a_decision_metadata_with_no_field_missing(allowed):
     judge = Judge(lambda check: everything(check, allowed=allowed))
     response = ask(
-        judge, request_with({"x-tenant-id": "acme", "x-correlation-id": "mine"}, upstream="orders")
+        judge,
+        request_with(
+            {"x-tenant-id": "acme", "x-correlation-id": "mine"}, upstream="orders", route="checkout"
+        ),
     )
 
     fields = json_format.MessageToDict(response.dynamic_metadata)
     metadata = json_format.ParseDict(fields, decision_pb2.DecisionMetadata())  # refuses unknown fields
 
-    assert {field.name for field in decision_pb2.DecisionMetadata.DESCRIPTOR.fields} == fields.keys()
+    left_out = set() if allowed else {"ticket"}
+    assert {
+        field.name for field in decision_pb2.DecisionMetadata.DESCRIPTOR.fields
+    } - left_out == fields.keys()
     assert (
         decision_pb2.DecisionMetadata(
             tenant="acme",
@@ -368,15 +377,29 @@ def test_the_metadata_is_a_decision_metadata_with_no_field_missing(allowed):
             reason="allowed" if allowed else "rate_limited",
             shadow=["bucket:local_rate_limited"],
             fallback="local",
+            ticket="i1.2a.3" if allowed else "",
+            route="checkout",
         )
         == metadata
     )
 
 
-def test_a_usual_decision_has_no_shadow_and_no_fallback():
+def test_a_usual_decision_has_no_shadow_no_fallback_and_no_route():
     fields = ask(Judge(), request_with()).dynamic_metadata.fields
 
-    assert not {"shadow", "fallback"} & set(fields)
+    assert not {"shadow", "fallback", "route"} & set(fields)
+
+
+@pytest.mark.parametrize("ticket", ["i1.2a.3", "i1.2a.3.00000000000000d1", "i" * 91])
+def test_the_ticket_of_this_very_request_comes_back(ticket):
+    """The encoder remembers what a tenant's requests share; a ticket is of one tick or one request."""
+    (method,) = Authorization(
+        Judge(lambda check: msgspec.structs.replace(make_decision(check=check), ticket=ticket)), pytest.fail
+    ).methods()
+
+    for _ in range(2):
+        answer = CheckResponse.FromString(method.handle(request_with({"x-tenant-id": "acme"}), never))
+        assert ticket == answer.dynamic_metadata["ticket"]
 
 
 def test_one_request_s_answer_shows_nothing_of_another_s():
