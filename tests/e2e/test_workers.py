@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import pytest
 from support.envoy import free_port
 from support.fleet import Fleet, Sentinel, statuses
@@ -144,3 +146,57 @@ def test_a_worker_that_cannot_start_ends_the_service_with_its_reason(
     assert "s.sock.1 exists and is not a socket" in done.stderr
     assert "sentinel-ext: worker 1 could not start: exit code 1" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+async def test_a_breaker_is_forced_for_all_workers_through_the_one_admin_address(fleet: Fleet) -> None:
+    """The fixture leaves ADMIN_ACTIONS off: at first it is refused, then the workers restart with it."""
+    (sentinel,) = fleet.sentinels
+    assert {200: 20} == statuses(await fleet.send(20, "acme"))
+    assert (403, []) == (
+        await ordered(sentinel, "open"),
+        [b for b in await shown(sentinel) if b["forced"] != "auto"],
+    )
+
+    sentinel.stop()
+    sentinel.environment["ADMIN_ACTIONS"] = "true"
+    sentinel.start()
+    await sentinel.ready()
+    await until_served(fleet)
+    assert 200 == await ordered(sentinel, "open")
+    async with asyncio.timeout(5):
+        while {503: 20} != statuses(replies := await fleet.send(20, "globex")):
+            await asyncio.sleep(0.05)
+    assert {"circuit_open"} == {reply.headers["x-sentinel-reason"] for reply in replies}
+    assert {"default": 1.0} == await states(sentinel)
+    assert 200 == await ordered(sentinel, "auto")
+    await until_served(fleet)
+    assert {"default": 0.0} == await states(sentinel)
+
+
+async def ordered(sentinel: Sentinel, mode: str) -> int:
+    url = f"{sentinel.admin}/breakers/default"
+    async with aiohttp.ClientSession() as session, session.post(url, json={"mode": mode}) as response:
+        return response.status
+
+
+async def shown(sentinel: Sentinel) -> list[dict[str, Any]]:
+    async with aiohttp.ClientSession() as session, session.get(f"{sentinel.admin}/breakers") as response:
+        breakers: list[dict[str, Any]] = (await response.json())["breakers"]
+        return breakers
+
+
+async def states(sentinel: Sentinel) -> dict[str, float]:
+    found = {}
+    for name, value in (await sentinel.metrics()).items():
+        if name.startswith("sentinel_circuit_breaker_state{"):
+            found[name.partition('upstream="')[2].partition('"')[0]] = value
+    return found
+
+
+async def until_served(fleet: Fleet) -> None:
+    """Both workers have to be asked, and to be healthy for Envoy again; each time by another tenant."""
+    async with asyncio.timeout(10):
+        for number in itertools.count():
+            if {200: 20} == statuses(await fleet.send(20, f"tenant-{number}")):
+                return
+            await asyncio.sleep(0.1)
