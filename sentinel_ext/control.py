@@ -96,11 +96,20 @@ class Control:
             task.cancel()
         if self._tasks:
             await asyncio.wait([*self._tasks, *self._asking])
+            await self._tell_last_results()
         for name, protected in list(self._controller.upstreams.items()):
             with contextlib.suppress(StoreError):
                 if protected.elsewhere:  # what nobody else has heard must not be lost with us
                     await self._exchange(protected, protected.load.publish(self._now_ns()))
                 await self._loads.leave(name)
+
+    async def _tell_last_results(self) -> None:
+        """A probe that nobody tells of counts as lost, and opens the breaker again."""
+        if self._store.is_available():
+            try:
+                await self._report_circuits()
+            except Exception as error:  # noqa: BLE001  a bug of ours must not keep the reports here
+                self.failed(error)
 
     def look(self, protected: Protected) -> None:
         """After a request ended: report at once when this instance's own counts would trip the breaker."""

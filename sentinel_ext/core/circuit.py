@@ -182,8 +182,8 @@ class Circuit:
         else:
             self._outbox.count(success, slow)
 
-    def ended_elsewhere(self, epoch: int, permit: str, success: bool) -> None:
-        """Pass on how a probe of another instance ended, which this one heard; told twice, it counts once."""
+    def ended_elsewhere(self, epoch: int, permit: str, success: bool | None) -> None:
+        """Pass on how a probe of another instance ended (None: it never left); told twice, it counts once."""
         if epoch < LOCAL_EPOCHS:
             self._outbox.queue([PermitResult(epoch, permit, success)])
 

@@ -30,8 +30,8 @@ OTHER = "other"
 FLUSH_MS = 100.0
 # Ends for other instances that wait for the next report; beyond it they expire there like lost entries.
 MAX_ELSEWHERE = 65_536
-# Instances whose ends wait, for each upstream: each costs the store some 3 µs at the next report.
-MAX_INSTANCES = 1_024
+# Instances whose ends wait, for each upstream. Each costs Redis 3.2 µs at the next report: 1.6 ms at most.
+MAX_INSTANCES = 512
 # Below this the event loop keeps up: others on the machine may be pressed, but not this instance.
 LAGGING = 0.25
 
@@ -212,8 +212,11 @@ def _tell_circuit(
     circuit: Circuit, rules: UpstreamRules, ended: Ended, now_ns: int, *, is_ours: bool
 ) -> None:
     ticket, outcome = ended.ticket, ended.outcome
-    if outcome is _OVERFLOW and ticket.permit:
-        circuit.release(ticket.permit, now_ns)  # it was never sent
+    if outcome is _OVERFLOW and ticket.permit:  # it was never sent
+        if is_ours:
+            circuit.release(ticket.permit, now_ns)
+        else:
+            circuit.ended_elsewhere(ticket.epoch, ticket.permit, None)
     if outcome is _OVERFLOW or outcome is _IGNORED:
         # A probe whose client left was sent, and says nothing: it expires, or a hanging upstream got ever
         # more of them.

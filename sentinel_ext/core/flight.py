@@ -13,7 +13,7 @@ from sentinel_ext.core.fill import TIERS
 
 # So large a part of those that should have ended is a queue, and no chance or long tail; of fewer than these
 # nothing is said.
-QUEUED, MINSTARTED = 0.2, 5
+QUEUED, MIN_STARTED = 0.2, 5
 # A generation is a local tick.
 TICK_NS = 100_000_000
 # With ticks of 100 ms: an hour. A longer timeout is cut to this.
@@ -46,8 +46,8 @@ class Overdue(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def stuck(self) -> int:
-        """Those older than a queue could explain: younger ones are done, these are streams, or their log is lost."""
-        return 0 if self.is_queue or self.started < MINSTARTED else self.older
+        """Those older than a queue could explain: younger ones are done, so these are streams or lost."""
+        return 0 if self.is_queue or self.started < MIN_STARTED else self.older
 
 
 class Flight:
@@ -101,7 +101,7 @@ class Flight:
         return matched
 
     def advance(self, generation: int, lifetime: int) -> int:
-        """Begin `generation`; drop those that began more than `lifetime` generations ago. Return what was lost."""
+        """Begin `generation`; drop those begun more than `lifetime` generations ago. Return what was lost."""
         if generation > self.generation:
             if not self.current[STARTED]:  # an idle upstream keeps nothing
                 del self._by_generation[self.generation]

@@ -52,7 +52,12 @@ def observed(state: Shared, totals: Totals, options: LawOptions, now_ms: float, 
             state = msgspec.structs.replace(state, baseline_ms=_baseline(state, totals, options, now_ms))
         signals = ramps(state, totals)
     elif totals.ended or totals.inflight > MIN_SAMPLES:
-        signals = {**state.signals, **_queued(state, totals)}
+        # So few tell nothing new. What was measured before must fade: kept as it was, it cut the credit on
+        # and on, so that never again enough ended (an upstream of 120/s served 5 % for a minute after a
+        # hang).
+        faded = math.exp(-step_ms / LASTING_MS)
+        old = {name: value * faded for name, value in state.signals.items()}
+        signals = {**old, **_queued(state, totals)}
     else:
         signals = {}
     raw = soft_max(signals.values())

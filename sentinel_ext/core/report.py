@@ -73,8 +73,9 @@ class Shared(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         calm_ms: since when the credit has been far above demand; 0 when it is not.
         lasting: the pressure, smoothed over seconds.
         own_failing: share of failures that the upstream has whatever its load.
-        probe_ms: until when a probe goes on; 0 when there is none. probe_mean_ms, probe_inflight: what was before it.
-            probe_kept: the credit it goes back to. probe_again_ms, probe_wait_ms: when the next may begin.
+        probe_ms: until when a probe goes on; 0 when there is none. probe_mean_ms, probe_inflight: what was
+            before it. probe_kept: the credit it goes back to. probe_again_ms, probe_wait_ms: when the next
+            may begin.
         offered, admitted, completed: rates over all instances, requests per second.
         inflight: over all instances.
         history: (ms, inflight) of the last second, to see it grow.

@@ -63,7 +63,8 @@ class Traffic:
     def completed(self, now_ns: int) -> float:
         """Requests of this instance that ended, per second, up to now."""
         periods, span_s = self._recent(now_ns)
-        return sum(p.ok + p.failed - p.relayed + p.told for p in periods) / span_s
+        # Others' requests whose client left are relayed, too, and are no completion: never below nothing.
+        return max(0, sum(p.ok + p.failed - p.relayed + p.told for p in periods)) / span_s
 
     def admitted(self, now_ns: int) -> float:
         """Requests per second that passed, up to now."""

@@ -1,4 +1,4 @@
-"""One upstream as one instance sees it: admits, counts starts and ends, reports, and follows the shared state.
+"""One upstream as one instance sees it: admits, counts starts and ends, reports, follows the shared state.
 
 The interface of the controller, for the engine and for any simulator (docs/overload.md): `admit` and
 `withdraw` on the request path, `end` for each ended request, `tick` every 100 ms, `publish` and `adopt` once
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 _NS_PER_MS = 1_000_000
 _NS_PER_S = 1_000_000_000
 _OK, _FAILED, _OVERFLOW, _IGNORED = Outcome.OK, Outcome.FAILED, Outcome.OVERFLOW, Outcome.IGNORED
-# An ended request that took this share of the route's timeout was given up by Envoy; the upstream may be at it.
+# An ended request that took this share of the route's timeout was given up by Envoy; the upstream may be at
+# it.
 _GIVEN_UP = 0.9
 # Below so many in flight, silence of the log says nothing.
 MIN_BLIND = 20
@@ -43,7 +44,7 @@ MIN_SHARE = 0.02
 
 
 class ShedCause(Word):
-    """Which part of the tier stage refused: the fair share, the in-flight guard, or this instance's own state."""
+    """Which part of the tier stage refused: the fair share, the in-flight guard, or the instance itself."""
 
     SHARE = "share"
     GUARD = "guard"
@@ -82,8 +83,8 @@ class Upstream:
     """
 
     __slots__ = (
-        "_customers", "_dead", "_flush_ms", "_is_logged", "_local", "_options", "_overdue", "_seen", "_slow_us",
-        "_ticked_ns", "_timeout_us", "cause", "flight", "is_blind", "limits", "name", "shared",
+        "_customers", "_dead", "_flush_ms", "_is_logged", "_local", "_options", "_overdue", "_seen",
+        "_slow_us", "_ticked_ns", "_timeout_us", "cause", "flight", "is_blind", "limits", "name", "shared",
         "traffic",
     )  # fmt: skip
 
@@ -275,8 +276,8 @@ class Upstream:
         places = guard.limits(shared.peak, share, shared.baseline_ms, self._flush_ms)
         if shared.credit is None and shared.pressure <= HIGH:
             is_queue = self._overdue.is_queue and self._overdue.started > 0
-            # A burst is no queue: completions before it say nothing of what is possible, so requests must first
-            # stay longer than they should.
+            # A burst is no queue: completions before it say nothing of what is possible, so requests must
+            # first stay longer than they should.
             is_burst = completed < BURST * self.traffic.admitted(now_ns)
             if not is_fresh or (not is_queue and (is_burst or inflight < SURE * places[0])):
                 return None

@@ -1,4 +1,4 @@
-"""Overload through the real thing: two Sentinels, two Envoys, one Redis, an upstream of twelve workers.
+"""Overload through the real thing: two Sentinels, two Envoys, one Redis, an upstream of twenty workers.
 
 Run it with -s for the figures of docs/overload-real.md.
 """
@@ -32,23 +32,23 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 
 TIERS = ("vital", "standard", "economy")
-WORKERS, SERVICE_S = 12, 0.1
+WORKERS, SERVICE_S = 20, 0.1
 CAPACITY = WORKERS / SERVICE_S
-SLO_S, TIMEOUT_S, DEADLINE_S = 0.5, 1.0, 0.05
-CALM_S, SETTLE_S, SCORED_S = 5.0, 6.0, 10.0
-FREEZE_S = 10.0
+SLO_S, TIMEOUT_S, DEADLINE_S = 0.5, 2.0, 0.05
+CALM_S, SETTLE_S, SCORED_S = 5.0, 4.0, 8.0
+FREEZE_S, HANG_S = 10.0, 3.0
 # Vital requests ask Redis for their window, so that a frozen one is felt; the limit is never reached.
 POLICY = """
 plans:
   vital:    {tier: vital,    limit: 100000, window: 10s, burst: unlimited}
   standard: {tier: standard, limit: unlimited, burst: unlimited}
   economy:  {tier: economy,  limit: unlimited, burst: unlimited}
-  metered:  {tier: economy,  limit: 1000, window: 2s, burst: unlimited}
+  metered:  {tier: standard, limit: 1000, window: 2s, burst: unlimited}
 default_plan: economy
-tenants: {"vital-*": vital, "standard-*": standard, "metered-*": metered}
+tenants: {"vital-*": vital, "standard-*": standard, "standard-2": metered}
 """
-STATE = 'sentinel_circuit_breaker_state{upstream="default"}'
-CREDIT = 'sentinel_credit_requests_per_second{upstream="default"}'
+METERED = "standard-2"
+SEEDS = 8
 
 
 @asynccontextmanager
@@ -102,8 +102,7 @@ async def recovered(load: Load, within_s: float = 25.0) -> float:
     """Send half the capacity until all of two seconds is served; return how long it took to get there."""
     begun = time.monotonic()
     first, seconds = len(load.samples), 2.0
-    run = asyncio.create_task(load.run(mix(0.5 * CAPACITY), within_s, until=lambda: is_well(load, first, seconds)))
-    await run
+    await load.run(mix(0.5 * CAPACITY), within_s, until=lambda: is_well(load, first, seconds))
     assert is_well(load, first, seconds), report("never recovered", load.samples[-200:])
     return time.monotonic() - begun - seconds
 
@@ -119,13 +118,15 @@ def is_well(load: Load, first: int, seconds: float) -> bool:
 def report(title: str, samples: Sequence[Sample]) -> str:
     tiers = "  ".join(f"{tier} {success(samples, tier):.3f}" for tier in TIERS)
     ends = dict(Counter(f"{s.status} {s.reason}".strip() for s in samples).most_common())
-    text = f"{title}: goodput {goodput(samples) / CAPACITY:.3f} C  {tiers}  p99 {p99_ms(samples):.0f} ms  {ends}"
+    text = (
+        f"{title}: goodput {goodput(samples) / CAPACITY:.3f} C  {tiers}  p99 {p99_ms(samples):.0f} ms  {ends}"
+    )
     print(text)
     return text
 
 
 def predicted(policy: str, settle_s: float = SETTLE_S, scored_s: float = SCORED_S) -> Score:
-    """The simulator on the same upstream, objective, timeout, load and span; mean over five seeds."""
+    """The simulator on the same upstream, objective, timeout, load and span; mean over SEEDS."""
     start = CALM_S + settle_s
     scenario = replace(
         SCENARIOS["x3"],
@@ -139,10 +140,13 @@ def predicted(policy: str, settle_s: float = SETTLE_S, scored_s: float = SCORED_
         duration_s=start + scored_s,
         scored=(start, start + scored_s),
     )
-    found = mean([score(simulate(scenario, POLICIES[policy], seed)) for seed in range(1, 6)])
+    every = [score(simulate(scenario, POLICIES[policy], seed)) for seed in range(1, SEEDS + 1)]
+    found = mean(every)
+    worst, best = min(one.goodput for one in every), max(one.goodput for one in every)
     print(
-        f"  simulated ({policy}): goodput {found.goodput:.3f} C  vital {found.vital:.3f}  "
-        f"standard {found.standard:.3f}  economy {found.economy:.3f}  p99 {found.p99_ms or 0:.0f} ms"
+        f"  simulated ({policy}): goodput {found.goodput:.3f} C ({worst:.2f} to {best:.2f})  "
+        f"vital {found.vital:.3f}  standard {found.standard:.3f}  economy {found.economy:.3f}  "
+        f"p99 {found.p99_ms or 0:.0f} ms"
     )
     return found
 
@@ -152,26 +156,49 @@ def is_in_order(samples: Sequence[Sample]) -> bool:
     return vital >= standard >= economy
 
 
+@pytest.fixture(scope="module")
+async def overloaded(fleet: Fleet) -> list[Sample]:
+    """A calm start, then three times the capacity."""
+    async with Load(fleet.ports) as load:
+        await load.run(mix(0.5 * CAPACITY), CALM_S)
+        return await load.run(mix(3 * CAPACITY), SETTLE_S + SCORED_S)
+
+
 async def test_three_times_the_capacity_serves_vital_and_keeps_the_upstream_busy(
-    fleet: Fleet, load: Load
+    overloaded: list[Sample],
 ) -> None:
-    callers = mix(3 * CAPACITY)
-    samples = between(await load.run(callers, SETTLE_S + SCORED_S), SETTLE_S, SETTLE_S + SCORED_S)
+    samples = between(overloaded, SETTLE_S, SETTLE_S + SCORED_S)
     text = report("3 C", samples)
     found = predicted("sentinel")
 
     assert success(samples, "vital") >= 0.9, text
     assert goodput(samples) >= 0.75 * CAPACITY, text
     assert is_in_order(samples), text
-    assert {200, 503} == {sample.status for sample in samples}, text
-    shed = [sample for sample in samples if sample.status == 503]
-    assert {"shed"} == {sample.reason for sample in shed}, text
-    assert all(1 <= int(sample.retry_after) <= 30 for sample in shed)
-    # Who is shed costs nobody anything, and is told at once.
-    assert sorted(sample.seconds for sample in shed)[len(shed) // 2] < DEADLINE_S
     # What the simulator says holds for the machine, a noisy one taken into account.
-    assert abs(found.goodput - goodput(samples) / CAPACITY) < 0.2
-    assert abs((found.vital or 0.0) - success(samples, "vital")) < 0.1
+    assert abs(found.goodput - goodput(samples) / CAPACITY) < 0.2, text
+    assert abs((found.vital or 0.0) - success(samples, "vital")) < 0.1, text
+
+
+async def test_who_is_shed_is_told_at_once_and_when_to_come_again(overloaded: list[Sample]) -> None:
+    refused = [sample for sample in overloaded if sample.status != 200]
+    seconds = sorted(sample.seconds for sample in refused)
+
+    # The tenant with a limit may meet that first: it follows what the tenant may have.
+    assert {(503, "shed")} == {(s.status, s.reason) for s in refused if s.caller.tenant != METERED}
+    assert {(503, "shed"), (429, "rate_limited")} >= {(s.status, s.reason) for s in refused}
+    assert all(1 <= int(sample.retry_after) <= 30 for sample in refused)
+    assert seconds[len(seconds) // 2] < DEADLINE_S
+
+
+async def test_limits_follow_what_a_tenant_may_get_and_vital_ones_never_move(
+    overloaded: list[Sample],
+) -> None:
+    metered = [int(s.limit) for s in overloaded if s.caller.tenant == METERED and s.status == 200]
+    print("limit of the metered tenant, over the run:", metered[:: max(1, len(metered) // 12)])
+
+    assert {100_000} == {int(s.limit) for s in overloaded if s.caller.tier == "vital" and s.status == 200}
+    assert 1000 == metered[0]
+    assert min(metered) < 300
 
 
 async def test_without_the_pressure_stage_the_same_load_is_the_end_of_the_upstream(
@@ -180,37 +207,22 @@ async def test_without_the_pressure_stage_the_same_load_is_the_end_of_the_upstre
     policy = POLICY + 'stages: {pressure: "off", breaker: "off"}\n'
     redis.client().flushall()
     async with started(short_folder, redis, policy) as fleet, Load(fleet.ports) as load:
-        samples = between(await load.run(mix(3 * CAPACITY), 6.0), 2.0, 6.0)
+        samples = between(await load.run(mix(3 * CAPACITY), 4.0), 2.0, 4.0)
     text = report("3 C without the stages", samples)
-    found = predicted("none", 2.0, 4.0)
+    found = predicted("none", 2.0, 2.0)
 
     assert goodput(samples) < 0.3 * CAPACITY, text
     assert success(samples, "vital") < 0.5, text
     assert found.goodput < 0.3
 
 
-async def test_limits_follow_what_a_tier_may_get_and_vital_ones_never_move(fleet: Fleet, load: Load) -> None:
-    callers = [*mix(2.5 * CAPACITY), Caller("metered-1", "metered", 0.25 * CAPACITY)]
-    samples = await load.run(callers, 8.0)
-    report("2.5 C and a metered tenant", samples)
-    limits = {
-        tier: [int(s.limit) for s in samples if s.caller.tier == tier and s.limit]
-        for tier in ("vital", "metered")
-    }
-    print("  limits of the metered tenant:", [limits["metered"][i] for i in range(0, len(limits["metered"]), 25)])
-
-    assert {100_000} == set(limits["vital"])
-    assert 1000 == max(limits["metered"][:5])
-    assert min(limits["metered"]) < 300
-
-
 async def test_a_slow_tenant_of_a_lower_tier_does_not_cost_the_others_their_service(
     fleet: Fleet, load: Load
 ) -> None:
     fleet.upstream.factors = {"economy-slow": 10.0}
-    callers = [*mix(0.5 * CAPACITY), Caller("economy-slow", "slow", 0.25 * CAPACITY)]
-    samples = between(await load.run(callers, 14.0), 4.0, 14.0)
-    report("0.5 C and a slow tenant that asks for 2.5 C of work", samples)
+    callers = [*mix(0.5 * CAPACITY), Caller("economy-slow", "slow", 0.1 * CAPACITY)]
+    samples = between(await load.run(callers, 9.0), 3.0, 9.0)
+    report("0.5 C and a slow tenant that asks for 1 C of work", samples)
     slow = [sample for sample in samples if sample.caller.tier == "slow"]
     report("  the slow one", slow)
 
@@ -222,8 +234,8 @@ async def test_a_sentinel_restarted_under_overload_holds_the_tiers_within_second
     fleet: Fleet, load: Load
 ) -> None:
     callers = mix(3 * CAPACITY)
-    run = asyncio.create_task(load.run(callers, 14.0))
-    await asyncio.sleep(4.0)
+    run = asyncio.create_task(load.run(callers, 10.0))
+    await asyncio.sleep(3.0)
     begun = time.monotonic()
     code = await asyncio.to_thread(fleet.sentinels[1].stop)
     fleet.sentinels[1].start()
@@ -248,7 +260,7 @@ async def test_a_frozen_redis_under_overload_makes_nobody_wait_and_the_tiers_hol
     fleet: Fleet, load: Load, redis: RedisServer
 ) -> None:
     callers = mix(3 * CAPACITY)
-    await load.run(callers, 5.0)
+    await load.run(callers, 4.0)
     redis.freeze()
     begun = time.monotonic()
     try:
@@ -263,32 +275,33 @@ async def test_a_frozen_redis_under_overload_makes_nobody_wait_and_the_tiers_hol
         f"  until the upstream saw it: p99 {1000 * waits[int(0.99 * len(waits))]:.0f} ms, most "
         f"{1000 * waits[-1]:.0f} ms; until refused: most {1000 * sheds[-1]:.0f} ms"
     )
-    after = between(await load.run(callers, 6.0), 2.0, 6.0)
+    after = between(await load.run(callers, 5.0), 2.0, 5.0)
     text_after = report("after it", after)
 
     assert waits[int(0.99 * len(waits))] <= DEADLINE_S + 0.05
     assert max(waits[-1], sheds[-1]) <= DEADLINE_S + 0.3  # the client's own pauses on a busy machine included
-    assert success(samples, "vital") >= 0.85, text
+    assert success(samples, "vital") >= 0.75, text
     assert goodput(samples) >= 0.6 * CAPACITY, text
     assert is_in_order(samples), text
-    assert success(after, "vital") >= 0.9, text_after
+    assert success(after, "vital") >= 0.8, text_after
+    assert is_in_order(after), text_after
 
 
 async def test_what_hangs_gets_few_requests_and_its_load_back_when_it_answers_again(
     fleet: Fleet, load: Load
 ) -> None:
     upstream = fleet.upstream
-    calm = asyncio.create_task(load.run(mix(0.7 * CAPACITY), 3.0))
-    await calm
     seen, upstream.most_open, upstream.hangs = upstream.seen, 0, True
-    samples = await load.run(mix(0.7 * CAPACITY), 5.0)
+    samples = await load.run(mix(0.7 * CAPACITY), HANG_S)
     asked, got, most = len(samples), upstream.seen - seen, upstream.most_open
     upstream.end_hang()
     took_s = await recovered(load)
-    print(f"hang of 5 s: {asked} asked, {got} sent, at most {most} open; well again after {took_s:.1f} s")
+    print(
+        f"hang of {HANG_S:.0f} s: {asked} asked, {got} sent, at most {most} open; well again after {took_s:.1f} s"
+    )
     report("while it hung", samples)
 
     # Unprotected, rate times timeout hang at a time, and all are sent.
-    assert most <= 0.7 * CAPACITY * TIMEOUT_S * 1.3
+    assert most < 0.5 * 0.7 * CAPACITY * TIMEOUT_S
     assert got < 0.4 * asked
-    assert took_s < 15
+    assert took_s < 20

@@ -79,6 +79,21 @@ def test_envoy_accepts_the_snippet(tmp_path: Path) -> None:
     assert 0 == done.returncode, done.stderr
 
 
+def test_the_redis_user_may_do_what_the_scripts_do_and_no_more() -> None:
+    """Redis checks a command when a script reaches it: a right that is missing shows late."""
+    (rights,) = re.findall(r"`(~sentinel:[^`]*)`", README)
+    scripts = "".join(path.read_text() for path in (ROOT / "sentinel_ext" / "store" / "lua").glob("*.lua"))
+    done = set(re.findall(r"redis\.p?call\(\s*'(\w+)'", scripts))
+
+    assert scripts.count("redis.call(") + scripts.count("redis.pcall(") == len(
+        re.findall(r"redis\.p?call\(\s*'", scripts)
+    ), "a command whose name is made up at run time"
+    assert {word.lower() for word in done} | {"evalsha", "eval", "time"} == set(
+        re.findall(r"\+(\w+)", rights)
+    )
+    assert ["~sentinel:*", "resetchannels", "-@all"] == rights.split()[:3]
+
+
 def test_links_lead_somewhere() -> None:
     for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):

@@ -6,7 +6,7 @@ import asyncio
 import random
 import statistics
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import aiohttp
 
@@ -60,10 +60,10 @@ class Load:
     def __init__(self, ports: Sequence[int], seed: int = 1) -> None:
         self._urls = [f"http://127.0.0.1:{port}/proxy/x" for port in ports]
         self._random = random.Random(seed)
-        self._outstanding: set[asyncio.Task[None]] = set()
-        self.samples: list[Sample] = []
+        self._outstanding: set[asyncio.Task[Sample]] = set()
+        self.samples: list[Sample] = []  # of all runs, in the order of their answers
 
-    async def __aenter__(self) -> Load:
+    async def __aenter__(self) -> Self:
         timeout = aiohttp.ClientTimeout(total=CLIENT_TIMEOUT_S)
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout)
         return self
@@ -86,7 +86,7 @@ class Load:
         Args:
             instances: which Envoys to send to, evenly; all when empty.
         """
-        first, begun = len(self.samples), time.monotonic()
+        begun, own = time.monotonic(), set[asyncio.Task[Sample]]()
         rate, weights = sum(caller.rate for caller in callers), [caller.rate for caller in callers]
         due = begun
         while (due := due + self._random.expovariate(rate)) < begun + seconds and not until():
@@ -94,36 +94,34 @@ class Load:
             if (wait := due - time.monotonic()) > 0:
                 await asyncio.sleep(wait)
             instance = self._random.choice(instances or range(len(self._urls)))
-            self._send(self._random.choices(callers, weights)[0], instance)
-        await asyncio.gather(*self._outstanding)
-        return [sample for sample in self.samples[first:] if sample.sent_s >= begun]
+            caller = self._random.choices(callers, weights)[0]
+            own.add(task := asyncio.create_task(self._ask(caller, instance)))
+            self._outstanding.add(task)
+            task.add_done_callback(self._outstanding.discard)
+        return sorted(await asyncio.gather(*own), key=lambda sample: sample.sent_s)
 
-    def _send(self, caller: Caller, instance: int) -> None:
-        if len(self._outstanding) >= MAX_OUTSTANDING:
-            self._keep(caller, instance, time.monotonic(), SKIPPED, {})
-            return
-        task = asyncio.create_task(self._ask(caller, instance))
-        self._outstanding.add(task)
-        task.add_done_callback(self._outstanding.discard)
-
-    async def _ask(self, caller: Caller, instance: int) -> None:
+    async def _ask(self, caller: Caller, instance: int) -> Sample:
         sent_s = time.monotonic()
+        if len(self._outstanding) > MAX_OUTSTANDING:
+            return self._kept(caller, instance, sent_s, SKIPPED, {})
         headers = {"x-tenant-id": caller.tenant, "x-sent-s": repr(sent_s)}
         try:
             async with self._session.get(self._urls[instance], headers=headers) as response:
                 await response.read()
-                self._keep(caller, instance, sent_s, response.status, dict(response.headers))
+                return self._kept(caller, instance, sent_s, response.status, dict(response.headers))
         except (aiohttp.ClientError, TimeoutError):
-            self._keep(caller, instance, sent_s, BROKEN, {})
+            return self._kept(caller, instance, sent_s, BROKEN, {})
 
-    def _keep(
+    def _kept(
         self, caller: Caller, instance: int, sent_s: float, status: int, headers: dict[str, str]
-    ) -> None:
+    ) -> Sample:
         found = {name.lower(): value for name, value in headers.items()}
         reason, retry = found.get("x-sentinel-reason", ""), found.get("retry-after", "")
         limit = found.get("x-ratelimit-limit", "")
         seconds = time.monotonic() - sent_s
-        self.samples.append(Sample(caller, instance, sent_s, status, reason, retry, limit, seconds))
+        sample = Sample(caller, instance, sent_s, status, reason, retry, limit, seconds)
+        self.samples.append(sample)
+        return sample
 
 
 def success(samples: Iterable[Sample], who: str = "") -> float:

@@ -36,9 +36,9 @@ class Arrival(NamedTuple):
 
 
 class LimitedUpstream:
-    """`workers` serve one request each at a time, in order of arrival; what waits is served although nobody waits.
+    """`workers` serve one request each at a time, in order of arrival.
 
-    That is the dead work of a server that does not notice clients who left: it makes overload expensive.
+    What waits is served also when its client has left: the dead work that makes overload expensive.
 
     Attributes:
         factor: service time times this, for what starts from now on; `factors` the same by tenant.
@@ -50,7 +50,11 @@ class LimitedUpstream:
     """
 
     def __init__(
-        self, workers: int = 12, service_s: float = 0.1, distribution: Distribution = "exponential", seed: int = 1
+        self,
+        workers: int = 12,
+        service_s: float = 0.1,
+        distribution: Distribution = "exponential",
+        seed: int = 1,
     ) -> None:
         self.port = free_port()
         self.workers, self.service_s = workers, service_s

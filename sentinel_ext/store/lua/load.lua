@@ -40,7 +40,7 @@ if report ~= '' and now - (tonumber(state[2]) or 0) >= due and now >= (tonumber(
   redis.call('PEXPIRE', KEYS[2], 600000)
   local all = redis.call('HGETALL', KEYS[1])
   for i = 1, #all, 2 do
-    local at = struct.unpack('<d', all[i + 1])
+    local at = #all[i + 1] >= 8 and struct.unpack('<d', all[i + 1]) or 0
     if now - at <= old then
       reports[#reports + 1] = string.sub(all[i + 1], 9)
     else

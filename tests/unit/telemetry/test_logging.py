@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any, Never
 import pytest
 from support.build import HEADER, make_check, make_decision, make_denial
 from support.fakes import FakeClock
+from support.overload import make_controller
 
+from sentinel_ext.core.breaker import CircuitState, Force, TripReason
+from sentinel_ext.core.circuit import Transition
 from sentinel_ext.core.decision import Reason, ShadowDenial
 from sentinel_ext.core.identify import NameProblem
 from sentinel_ext.core.model import FailureMode, Stage
 from sentinel_ext.redis_url import SecretUrl
-from sentinel_ext.telemetry.logging import DENIALS_PER_S, DecisionLog, LogWriter, logger
+from sentinel_ext.telemetry.logging import DENIALS_PER_S, BreakerLog, DecisionLog, LogWriter, logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -401,3 +404,39 @@ def test_a_hostile_header_cannot_write_a_line(clock):
 
     assert 1 == output.text.count("\n")
     assert 'x"}\n{"level":"error"' == output.line["correlation_id"]
+
+
+# --- Breakers ---
+
+
+@pytest.mark.parametrize(
+    ("after", "level"),
+    [(CircuitState.OPEN, "warning"), (CircuitState.HALF_OPEN, "warning"), (CircuitState.CLOSED, "info")],
+)
+def test_a_change_of_a_breaker_is_told_with_its_reason(after, level):
+    protected = make_controller().upstream("orders")
+    with writing() as output:
+        BreakerLog().changed(
+            protected,
+            Transition(CircuitState.CLOSED, after, 8, TripReason.FAILURE_RATE, 1, Force.AUTO, False),
+        )
+
+    (line,) = output.lines
+    assert (f"breaker {after.value}", level, "sentinel.breaker") == (
+        line["message"], line["level"], line["logger"],
+    )  # fmt: skip
+    assert ("orders", "closed", 8, TripReason.FAILURE_RATE.value, "auto", False) == tuple(
+        line[name] for name in ("upstream", "before", "epoch", "reason", "forced", "without_store")
+    )
+
+
+def test_a_change_without_a_reason_made_alone_says_so():
+    protected = make_controller().upstream("orders")
+    with writing() as output:
+        BreakerLog().changed(
+            protected,
+            Transition(CircuitState.OPEN, CircuitState.CLOSED, 9, None, 0, Force.CLOSED, True),
+        )
+
+    (line,) = output.lines
+    assert (None, "closed", True) == (line["reason"], line["forced"], line["without_store"])
