@@ -8,7 +8,7 @@ GO_BIN := .tools/bin
 GO_TOOLS := $(GO_BIN)/grpcurl $(GO_BIN)/h2spec
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench fuzz fuzz-guided sim lint tools format protos schema examples clean
+.PHONY: help demo test bench fuzz fuzz-guided sim sim-check lint tools format protos schema examples clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ fuzz-guided: $(STAMP) ## coverage-guided fuzz of the wire (ARGS='-max_total_time
 
 sim: $(STAMP) ## simulate overload: Sentinel against others, tables and docs/sim (ARGS='--json'; '--help')
 	@cd tests && ../$(BIN)/python -m sim $(ARGS)
+
+sim-check: $(STAMP) ## the invariants of overload control over SIM_SEEDS seeds (10), a few minutes
+	@SIM_SEEDS=$${SIM_SEEDS:-10} $(BIN)/python -m pytest -q --timeout 600 tests/sim/test_invariants.py $(ARGS)
 
 lint: $(STAMP) ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .

@@ -6,6 +6,7 @@ from collections import OrderedDict
 
 _NS_PER_MS = 1_000_000
 # An instance that no proxy has logged to for so long learns of ends from others.
+_BUSY_NS = 2_000_000_000
 _DIRECT_NS = 10_000_000_000
 # Envoy opens a stream for each worker thread; the one heard least recently is forgotten first.
 MAX_STREAMS = 1_024
@@ -64,10 +65,20 @@ class Hearing:
 
     def tick(self, now_ns: int) -> None:
         """Look at the streams that were heard in the last two seconds."""
-        recent_ns = now_ns - 2_000_000_000
+        recent_ns = now_ns - _BUSY_NS
         busy = [cadence for heard_ns, cadence in self._cadence.values() if heard_ns >= recent_ns]
         if busy:
             self.flush_ms = max(busy)
+
+    def lag_ms(self, now_ns: int) -> float:
+        """How much of what has ended is not known yet: since the last message, over the busy streams.
+
+        Half of the flush at least, which is the mean; more when a proxy or this instance is held up.
+        """
+        recent_ns = now_ns - _BUSY_NS
+        ages = [now_ns - heard_ns for heard_ns, _ in self._cadence.values() if heard_ns >= recent_ns]
+        lag_ms = sum(ages) / len(ages) / _NS_PER_MS if ages else 0.0
+        return max(self.flush_ms / 2, min(MAX_FLUSH_MS, lag_ms))
 
     def is_direct(self, now_ns: int) -> bool:
         """Say whether a proxy logs to this instance; if not, it learns of ends from the others, later."""

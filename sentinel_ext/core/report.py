@@ -24,8 +24,11 @@ TierCounts = tuple[int, int, int]
 NONE: TierCounts = (0, 0, 0)
 
 
-class Report(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class Report(msgspec.Struct, frozen=True, array_like=True, tag="1", gc=False):
     """One instance at one upstream over its last `span_ms`.
+
+    Places in an array, so the tag is its version: raise it with any change of fields, and instances of two
+    versions leave each other's reports out while a rolling update goes on.
 
     Attributes:
         span_ms: what the counters cover.

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # When a shed request should come again, by tier: who is shed first waits longest. Spread over a factor of
 # two, so that those who were shed together do not come back together.
 SHED_RETRY_MS = (1_000, 4_000, 15_000)
+# A stage that only watches, or not even that, must not lower anybody's limit either.
+_NO_RATES: dict[str, float] = {}
 _SHED = ShadowDenial(Stage.PRESSURE, Reason.SHED)
 _CIRCUIT_OPEN = ShadowDenial(Stage.BREAKER, Reason.CIRCUIT_OPEN)
 
@@ -78,7 +80,8 @@ class Shedding:
                 load.traffic.now.admitted += 1  # it goes out all the same
                 admitted = load.flight.start(tier)
             counts = admitted
-        hold = Hold(protected, counts, protected.ticket, load.shared.rates, own)
+        rates = load.shared.rates if self._pressure is Mode.ENFORCE else _NO_RATES
+        hold = Hold(protected, counts, protected.ticket, rates, own)
         circuit = protected.circuit
         if circuit is None or circuit.is_closed:
             return hold

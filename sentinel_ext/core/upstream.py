@@ -214,7 +214,8 @@ class Upstream:
         completed = self.traffic.completed(now_ns)
         self._dead.drain(shared.peak * share, completed, elapsed_ns / _NS_PER_S)
         self._customers.adopt(shared, guard.backstop(local))
-        due_ms = shared.baseline_ms + flush_ms + AGED_MS
+        lag_ms = hearing.lag_ms(now_ns)
+        due_ms = shared.baseline_ms + max(flush_ms, lag_ms) + AGED_MS
         if not self.traffic.is_direct:
             due_ms += TOLD_LATEST_S * 1000
         self._overdue = self.flight.overdue(int(due_ms) * _NS_PER_MS)
@@ -222,7 +223,7 @@ class Upstream:
             self.limits = None
         else:
             is_fresh = hearing.is_fresh(now_ns)
-            self.limits = self._guarded(share, completed, now_ns, is_fresh=is_fresh)
+            self.limits = self._guarded(share, lag_ms, now_ns, is_fresh=is_fresh)
 
     def publish(self, now_ns: int) -> Report:
         """Close the period and return the report of the last few."""
@@ -269,11 +270,12 @@ class Upstream:
         """Nothing asked, nothing in flight: there is nothing to report."""
         return not self.flight.total and self._customers.is_idle
 
-    def _guarded(self, share: float, completed: float, now_ns: int, *, is_fresh: bool) -> guard.Limits | None:
-        """Return the guard's limits, or None while it need not act."""
-        shared, untold = self.shared, self.traffic.untold(now_ns)
+    def _guarded(self, share: float, lag_ms: float, now_ns: int, *, is_fresh: bool) -> guard.Limits | None:
+        """Return the guard's limits, or None while it need not act; ends are heard `lag_ms` late."""
+        shared, untold, flush_ms = self.shared, self.traffic.untold(now_ns), 2 * lag_ms
+        completed = self.traffic.completed(now_ns)
         inflight = max(0.0, self.flight.total - untold - self._overdue.stuck)
-        places = guard.limits(shared.peak, share, shared.baseline_ms, self._flush_ms)
+        places = guard.limits(shared.peak, share, shared.baseline_ms, flush_ms)
         if shared.credit is None and shared.pressure <= HIGH:
             is_queue = self._overdue.is_queue and self._overdue.started > 0
             # A burst is no queue: completions before it say nothing of what is possible, so requests must
@@ -281,7 +283,7 @@ class Upstream:
             is_burst = completed < BURST * self.traffic.admitted(now_ns)
             if not is_fresh or (not is_queue and (is_burst or inflight < SURE * places[0])):
                 return None
-            excess_ms = sojourn_excess_ms(shared.baseline_ms, inflight, completed, self._flush_ms)
+            excess_ms = sojourn_excess_ms(shared.baseline_ms, inflight, completed, flush_ms)
             if FULL * ramp(excess_ms, 0.0, 2 * reference_queue_ms(shared.baseline_ms)) <= LOW:
                 return None
         beside = untold + self._overdue.stuck

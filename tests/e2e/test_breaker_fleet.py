@@ -215,7 +215,7 @@ async def test_failing_probes_open_it_again_for_twice_as_long(fleet: Fleet, load
     print("probes of a failing upstream, s after it opened:", [[round(at, 2) for at in b] for b in batches])
 
     assert all(1 <= len(batch) <= PROBES for batch in batches)
-    # From the last probe's failure to the next try: twice the cooldown, by the log's flush and scrape less exact.
+    # From the last probe to the next try: twice the cooldown, and what the log and its flush take.
     assert batches[1][0] - batches[0][-1] >= 2 * COOLDOWN_S
     assert batches[1][0] - batches[0][-1] <= 2 * COOLDOWN_S * STRETCH + SLACK_S
     late = between(sent, 1.0, 60.0)

@@ -1,4 +1,4 @@
-"""The fill: whatever the demands, the credit is shared out by contract, tier and max-min, and no more of it."""
+"""The fill: whatever the demands, the credit is shared out by contract, tier and max-min, and not more."""
 
 from __future__ import annotations
 

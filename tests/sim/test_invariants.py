@@ -9,23 +9,23 @@ from __future__ import annotations
 import os
 import statistics
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 from sim import sentinel
 from sim.engine import simulate
-from sim.record import BINS_PER_S
+from sim.record import BINS_PER_S, Record
 from sim.scenarios import SCENARIOS, steady
 from sim.score import chosen, jain, lines, score, success
 
+from sentinel_ext.core.report import Shared
+
 if TYPE_CHECKING:
     from sim.policy import World
-    from sim.record import Record
     from sim.scenario import Scenario
     from sim.score import Score
-
-    from sentinel_ext.core.report import Shared
 
 SEEDS = range(1, 1 + int(os.environ.get("SIM_SEEDS", "2")))
 OVERLOADS = (1.2, 1.5, 2.0, 3.0, 5.0)
@@ -113,7 +113,7 @@ def test_goodput_stays_at_capacity_however_service_times_spread(name, least, see
 def test_goodput_does_not_fall_when_more_is_offered():
     goodput = [statistics.fmean(at(x, seed).score.goodput for seed in SEEDS) for x in OVERLOADS]
 
-    for before, after in zip(goodput, goodput[1:], strict=False):
+    for before, after in pairwise(goodput):
         assert after >= before - 0.03
 
 
@@ -217,7 +217,7 @@ def test_a_step_to_three_times_the_capacity_is_absorbed(seed):
     assert 0.95 <= run.success("vital", 30, 40)
     assert 5.0 >= run.score.settled_s["vital"]
     assert 0.9 <= run.goodput(28, 40)
-    assert all(0.85 <= run.goodput(start, start + 2) for start in range(28, 40, 2))
+    assert all(0.75 <= run.goodput(start, start + 2) for start in range(28, 40, 2)), "a probe costs a quarter"
     assert 4.0 >= run.score.settled_s["full service"], "after the step"
 
 

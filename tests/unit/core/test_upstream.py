@@ -221,8 +221,9 @@ def test_silence_with_requests_in_flight_is_blindness_and_the_guard_goes_off(dri
     assert driven.publish().is_blind
 
 
-def test_silence_of_an_upstream_with_little_in_flight_says_nothing(driven):
+def test_silence_says_nothing_while_little_is_in_flight_and_none_of_it_should_have_ended(driven):
     driven.go(1_000)
+    driven.upstream.adopt(Shared(baseline_ms=5_000.0))
     driven.admitted(MIN_BLIND, VITAL)
     driven.go(1_200, hears=False)
 
