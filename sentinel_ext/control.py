@@ -256,9 +256,9 @@ class Control:
         for protected in list(self._controller.upstreams.values()):
             load = protected.load
             is_quiet = load.is_idle and load.shared.credit is None and not protected.elsewhere
+            report = load.publish(self._now_ns())  # also of a quiet one: its periods go on
             if is_quiet and self._round % QUIET_ROUNDS:
                 continue
-            report = load.publish(self._now_ns())
             if not self._store.is_available():
                 self._go_on_alone(protected, report)
                 continue

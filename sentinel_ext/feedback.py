@@ -9,6 +9,7 @@ from sentinel_ext import clock
 from sentinel_ext.control import Control
 from sentinel_ext.core.breaker import Force
 from sentinel_ext.core.controller import Controller
+from sentinel_ext.core.identify import DEFAULT_UPSTREAM
 from sentinel_ext.server.breakers import StoreAwayError, UnknownUpstreamError
 from sentinel_ext.services.access_log import AccessLogs
 from sentinel_ext.store.base import StoreError
@@ -47,6 +48,8 @@ class Feedback:
         """Wire the parts; nothing is started."""
         instance = clock.random_hex(4)
         self.controller = Controller(instance, policy, clock.monotonic_ns())
+        for name in (DEFAULT_UPSTREAM, *policy.upstreams):
+            self.controller.upstream(name)  # a breaker that is open must be known before the first request
         self.control = Control(
             self.controller,
             store,

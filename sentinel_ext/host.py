@@ -96,6 +96,48 @@ def _upper_us(bucket: int) -> float:
     return float(2**doublings * (1 + (step + 1) / _STEPS)) if bucket else 0.0
 
 
+class LoopLag:
+    """How late the event loop runs: the worst of each of the last seconds, and of those the median.
+
+    A stall is over when it is seen: were it to count for seconds, one long pause (a start, a collection, a
+    throttled container) would shed for seconds for nothing. A loop that cannot keep up is late again and
+    again, and one that stands still for most of the last seconds is late in most of them.
+    """
+
+    __slots__ = ("_is_known", "_slot", "_worst_ns")
+
+    def __init__(self, now_ns: int) -> None:
+        """Start with nothing known."""
+        self._slot = now_ns // _SLOT_NS
+        self._worst_ns = [0] * SLOTS
+        self._is_known = False
+
+    def late(self, late_ns: int, now_ns: int) -> None:
+        """Take how much later than due a tick ran; those that were due meanwhile were late, too."""
+        self.advance(now_ns)
+        self._is_known = True
+        for missed in range(min(late_ns // TICK_NS, _MAX_MISSED) + 1):
+            self._note(late_ns - missed * TICK_NS, now_ns - late_ns + missed * TICK_NS)
+        if late_ns // TICK_NS > _MAX_MISSED:  # longer than we look back: late all the time
+            self._worst_ns = [max(worst, late_ns - _MAX_MISSED * TICK_NS) for worst in self._worst_ns]
+
+    def _note(self, late_ns: int, due_ns: int) -> None:
+        back = self._slot - due_ns // _SLOT_NS
+        if 0 <= back < SLOTS:
+            self._worst_ns[-1 - back] = max(self._worst_ns[-1 - back], late_ns)
+
+    def advance(self, now_ns: int) -> None:
+        """Forget what is older than the slots reach back."""
+        passed = min(now_ns // _SLOT_NS - self._slot, SLOTS)
+        if passed > 0:
+            self._worst_ns = self._worst_ns[passed:] + [0] * passed
+            self._slot = now_ns // _SLOT_NS
+
+    def median_ms(self) -> float | None:
+        """Return the median over the slots; None before anything was known."""
+        return sorted(self._worst_ns)[SLOTS // 2] / 1_000_000 if self._is_known else None
+
+
 class Meter:
     """A counter of a file, in µs, as a share of the time that passed."""
 
@@ -123,7 +165,7 @@ class HostSignals:
     def __init__(self, root: Path, now_ns: int) -> None:
         """Read below `root`, which is `/` on a real machine."""
         self._root = os.fspath(root).rstrip("/")
-        self._loop_lag, self._store = Recent(now_ns), Recent(now_ns)
+        self._loop_lag, self._store = LoopLag(now_ns), Recent(now_ns)
         self._usage = Meter()
         self._stalls = tuple(Meter() for _ in _PRESSURES)
         self._cgroup = ""
@@ -133,15 +175,8 @@ class HostSignals:
         self._read_files(now_ns)
 
     def loop_ran_late(self, late_ns: int, now_ns: int) -> None:
-        """Take how much later than due a tick of the event loop ran.
-
-        Ticks that were due meanwhile, and never ran, would have been late, too. Were they not counted, a loop
-        that stands still for a second would look better than one that is a little late all the time.
-        """
-        self._loop_lag.advance(now_ns)
-        self._loop_lag.add(late_ns / _NS_PER_US)
-        for missed in range(1, min(late_ns // TICK_NS, _MAX_MISSED)):
-            self._loop_lag.add((late_ns - missed * TICK_NS) / _NS_PER_US)
+        """Take how much later than due a tick of the event loop ran."""
+        self._loop_lag.late(late_ns, now_ns)
 
     def store_called(self, seconds: float) -> None:
         """Take how long a call to the store took."""
@@ -160,7 +195,7 @@ class HostSignals:
         usage = self._usage.share
         stalls = [None if meter.share is None else min(1.0, meter.share) for meter in self._stalls]
         return LocalSignals(
-            loop_lag_ms=self._loop_lag.percentile_ms(),
+            loop_lag_ms=self._loop_lag.median_ms(),
             cpu=None if usage is None else min(1.0, usage / self._cpus),
             psi_cpu=stalls[0],
             psi_memory=stalls[1],

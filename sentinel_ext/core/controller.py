@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sentinel_ext.core.circuit import Transition
+    from sentinel_ext.core.guard import ShedCause
     from sentinel_ext.core.policy import Policy, UpstreamRules
 
 # Names come from routes, so there are few; what is beyond shares one entry under this name.
@@ -46,9 +47,10 @@ class Protected:
     Attributes:
         ticket: text of the ticket without a permit; the same for all requests of a tick.
         elsewhere: instance -> ends of requests that it decided on, heard here.
+        sheds: refusals of the tier stage by tier and cause.
     """
 
-    __slots__ = ("circuit", "elsewhere", "load", "name", "rules", "ticket")
+    __slots__ = ("circuit", "elsewhere", "load", "name", "rules", "sheds", "ticket")
 
     def __init__(self, name: str, rules: UpstreamRules, circuit: Circuit | None, now_ns: int) -> None:
         """Start with nothing known."""
@@ -60,6 +62,7 @@ class Protected:
         self.circuit = circuit
         self.ticket = ""
         self.elsewhere: dict[str, Ends] = {}
+        self.sheds: dict[tuple[int, ShedCause], int] = {}
 
     @property
     def is_open(self) -> bool:

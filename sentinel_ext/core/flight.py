@@ -126,6 +126,16 @@ class Flight:
                 older += left
         return Overdue(due, started, older)
 
+    def younger_than(self, age_ns: int) -> int:
+        """Return how many are in flight that started less than `age_ns` ago."""
+        oldest = self.generation - -(-age_ns // TICK_NS)
+        young = 0
+        for generation in range(self.generation, oldest - 1, -1):
+            counts = self._by_generation.get(generation)
+            if counts is not None:
+                young += counts[0] + counts[1] + counts[2]
+        return young
+
     def forget_before(self, generation: int) -> int:
         """Drop what started before `generation`; return how many that were. The current one stays."""
         dropped = 0

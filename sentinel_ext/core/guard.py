@@ -11,11 +11,21 @@ from __future__ import annotations
 import math
 
 from sentinel_ext.core.fill import TIERS
+from sentinel_ext.core.model import Word
 
 # How far each tier may fill the guard: when places are short, economy stops first.
 HEADS = (1.0, 0.85, 0.7)
 # Queueing that is allowed for beyond the baseline.
 SLACK_MS = 100.0
+
+
+class ShedCause(Word):
+    """Which part of the tier stage refused: the fair share, the in-flight guard, or the instance itself."""
+
+    SHARE = "share"
+    GUARD = "guard"
+    LOCAL = "local"
+
 
 Limits = tuple[float, float, float]
 

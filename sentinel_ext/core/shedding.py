@@ -73,6 +73,8 @@ class Shedding:
         else:
             admitted = load.admit(tenant.name, tier, plan.weight, plan.guaranteed_per_s)
             if admitted is None:
+                key = (tier, load.cause)
+                protected.sheds[key] = protected.sheds.get(key, 0) + 1
                 if self._pressure is Mode.ENFORCE:
                     self._controller.hearing.denials += 1
                     return _shed(check, tier, shadow)

@@ -29,7 +29,7 @@ class LocalSignals(msgspec.Struct, frozen=True):
     """What one instance measures of itself; None where it cannot be measured.
 
     Attributes:
-        loop_lag_ms: how late the event loop runs, a high percentile over the last seconds.
+        loop_lag_ms: how late the event loop runs: the worst of each of the last seconds, their median.
         cpu: share of the cgroup's CPU quota in use, 0 to 1.
         psi_cpu, psi_memory, psi_io: share of time with tasks stalled (PSI `some`, `full`, `full`), 0 to 1.
         store_ms: 99th percentile of calls to the store.

@@ -30,6 +30,11 @@ class Period:
         self.admitted = self.ok = self.failed = self.slow = self.timed = self.latency_us = 0
         self.relayed = self.told = 0
 
+    @property
+    def is_empty(self) -> bool:
+        """Nothing passed and nothing ended."""
+        return not (self.admitted or self.ok or self.failed or self.relayed or self.told)
+
 
 class Traffic:
     """The current period and those before it.
@@ -48,8 +53,13 @@ class Traffic:
         self.is_direct = True
 
     def close(self, now_ns: int) -> tuple[list[Period], float]:
-        """End the period; return the last ones and what they cover, milliseconds."""
+        """End the period; return the last ones and what they cover, milliseconds.
+
+        Empty ones at their beginning are left out: traffic that has just begun would look like a tenth of it.
+        """
         self._before = [*self._before, self.now][-PERIODS:]
+        while len(self._before) > 1 and self._before[0].is_empty:
+            del self._before[0]
         self.now = Period(now_ns)
         return self._before, max(1.0, (now_ns - self._before[0].started_ns) / 1_000_000)
 
@@ -73,8 +83,6 @@ class Traffic:
 
     def untold(self, now_ns: int) -> float:
         """Requests that have ended, but another instance heard it and has not told yet."""
-        if not self.is_direct:
-            return self.admitted(now_ns) * TOLD_LATEST_S
         periods, span_s = self._recent(now_ns)
         return sum(p.told for p in periods) / span_s * TOLD_LATE_S
 

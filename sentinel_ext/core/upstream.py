@@ -16,7 +16,7 @@ from sentinel_ext.core.credit import HIGH, LOW
 from sentinel_ext.core.customers import Customers
 from sentinel_ext.core.ended import Outcome
 from sentinel_ext.core.flight import STARTED, TICK_NS, Counts, Flight, Overdue
-from sentinel_ext.core.model import Word
+from sentinel_ext.core.guard import ShedCause
 from sentinel_ext.core.pressure import LawOptions, reference_queue_ms, sojourn_excess_ms
 from sentinel_ext.core.report import Report, Shared
 from sentinel_ext.core.signals import FULL, ramp
@@ -39,16 +39,8 @@ AGED_MS = 50.0
 BURST = 0.25
 # So far above the limit, in-flight alone is proof enough; below it, requests that should be done must not be.
 SURE = 1.25
-# Shares of the traffic below this are noise: an instance that wakes up gets places.
-MIN_SHARE = 0.02
-
-
-class ShedCause(Word):
-    """Which part of the tier stage refused: the fair share, the in-flight guard, or the instance itself."""
-
-    SHARE = "share"
-    GUARD = "guard"
-    LOCAL = "local"
+# Of an even part of the traffic: what is measured below it is noise, or an instance that just woke up.
+MIN_SHARE = 0.5
 
 
 class UpstreamOptions(msgspec.Struct, frozen=True):
@@ -261,9 +253,11 @@ class Upstream:
     @property
     def share(self) -> float:
         """This instance's part of the traffic that all let pass."""
-        if not self.shared.admitted:
-            return 1 / max(1, self.shared.instances)
-        return min(1.0, max(MIN_SHARE, self.traffic.admitted_before() / self.shared.admitted))
+        even = 1 / max(1, self.shared.instances)
+        own = self.traffic.admitted_before()
+        if not self.shared.admitted or not own:
+            return even
+        return min(1.0, max(MIN_SHARE * even, own / self.shared.admitted))
 
     @property
     def is_idle(self) -> bool:
@@ -272,8 +266,12 @@ class Upstream:
 
     def _guarded(self, share: float, lag_ms: float, now_ns: int, *, is_fresh: bool) -> guard.Limits | None:
         """Return the guard's limits, or None while it need not act; ends are heard `lag_ms` late."""
-        shared, untold, flush_ms = self.shared, self.traffic.untold(now_ns), 2 * lag_ms
+        shared, flush_ms = self.shared, 2 * lag_ms
         completed = self.traffic.completed(now_ns)
+        if self.traffic.is_direct:
+            untold = self.traffic.untold(now_ns)
+        else:  # of the youngest nothing can be known yet
+            untold = float(self.flight.younger_than(int(TOLD_LATEST_S * _NS_PER_S)))
         inflight = max(0.0, self.flight.total - untold - self._overdue.stuck)
         places = guard.limits(shared.peak, share, shared.baseline_ms, flush_ms)
         if shared.credit is None and shared.pressure <= HIGH:

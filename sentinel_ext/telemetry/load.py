@@ -61,6 +61,7 @@ class LoadCollector(Collector):
         yield self._signals(upstreams)
         yield from _by_upstream(upstreams)
         yield self._active(upstreams)
+        yield _sheds(upstreams)
         yield from self._breakers(upstreams)
 
     def _signals(self, upstreams: list[Protected]) -> Metric:
@@ -113,6 +114,18 @@ class LoadCollector(Collector):
         for key, count in list(self._transitions.items()):
             changes.add_metric(list(key), count)
         yield changes
+
+
+def _sheds(upstreams: list[Protected]) -> Metric:
+    family = CounterMetricFamily(
+        "sentinel_sheds",
+        "Refusals of the tier stage: by the fair share, the in-flight guard, or this instance's own state.",
+        labels=["upstream", "tier", "cause"],
+    )
+    for protected in upstreams:
+        for (tier, cause), count in list(protected.sheds.items()):
+            family.add_metric([protected.name, _TIERS[tier], cause.value], count)
+    return family
 
 
 def _by_upstream(upstreams: list[Protected]) -> Iterator[Metric]:

@@ -153,3 +153,16 @@ def test_of_a_few_nothing_is_said():
     flight.advance(40, FAR)
 
     assert 0 == flight.overdue(SECOND).stuck
+
+
+def test_the_youngest_are_counted_by_when_they_started():
+    flight = Flight(0)
+    for generation in range(6):
+        flight.advance(generation, 100)
+        for _ in range(generation + 1):
+            flight.start(1)
+    flight.end(5, 1, 2)
+
+    assert [4, 4 + 5, 4 + 5 + 4, 4 + 5 + 4 + 3 + 2 + 1] == [
+        flight.younger_than(age * TICK_NS) for age in (0, 1, 2, 50)
+    ]

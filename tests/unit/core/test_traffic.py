@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.overload import START_NS, ms
 
-from sentinel_ext.core.traffic import PERIODS, TOLD_LATE_S, TOLD_LATEST_S, Traffic
+from sentinel_ext.core.traffic import PERIODS, TOLD_LATE_S, Traffic
 
 PERIOD_MS = 200
 
@@ -74,11 +74,31 @@ def test_relayed_requests_whose_client_left_complete_nothing(traffic):
     assert 0 == traffic.completed(ms(200))
 
 
-@pytest.mark.parametrize(
-    ("is_direct", "expected"), [(True, 50 / 0.2 * TOLD_LATE_S), (False, 100 / 0.2 * TOLD_LATEST_S)]
-)
-def test_what_others_have_heard_and_not_told_yet_is_estimated(traffic, is_direct, expected):
-    traffic.is_direct = is_direct
+def test_what_others_have_heard_and_not_told_yet_is_estimated(traffic):
     traffic.now.admitted, traffic.now.told = 100, 50
 
-    assert expected == pytest.approx(traffic.untold(ms(200)))
+    assert 50 / 0.2 * TOLD_LATE_S == pytest.approx(traffic.untold(ms(200)))
+
+
+def test_traffic_that_has_just_begun_is_not_averaged_over_the_quiet_before_it(traffic):
+    for number in range(1, 4):
+        traffic.close(ms(200 * number))
+    traffic.now.admitted = traffic.now.ok = 60
+
+    periods, span_ms = traffic.close(ms(800))
+
+    assert [60] == [period.admitted for period in periods]
+    assert 200 == span_ms
+    assert 60 / 0.2 == pytest.approx(traffic.admitted_before())
+
+
+def test_quiet_between_traffic_is_averaged_over(traffic):
+    traffic.now.admitted = 60
+    traffic.close(ms(200))
+    traffic.close(ms(400))
+    traffic.now.admitted = 60
+
+    _, span_ms = traffic.close(ms(600))
+
+    assert 600 == span_ms
+    assert 120 / 0.6 == pytest.approx(traffic.admitted_before())
