@@ -6,6 +6,7 @@ from collections import OrderedDict
 
 _NS_PER_MS = 1_000_000
 # An instance that no proxy has logged to for so long learns of ends from others.
+_SETTLED_NS = 500_000_000
 _BUSY_NS = 2_000_000_000
 _DIRECT_NS = 10_000_000_000
 # Envoy opens a stream for each worker thread; the one heard least recently is forgotten first.
@@ -20,6 +21,7 @@ _WEIGHT = 0.1
 # others.
 SILENT_FLUSHES, SILENT_MS = 5, 1_000.0
 UNTOLD_MS = 450.0
+HELD_UP_FLUSHES = 2.5
 # Refusals that should have come back in the log before its silence counts although a stream is open.
 MIN_DENIALS = 10
 
@@ -33,7 +35,7 @@ class Hearing:
         denials: answers since the log was heard last that must show up in it.
     """
 
-    __slots__ = ("_cadence", "_direct_ns", "_heard_ns", "denials", "flush_ms", "streams")
+    __slots__ = ("_cadence", "_direct_ns", "_heard_ns", "_since_ns", "denials", "flush_ms", "streams")
 
     def __init__(self, flush_ms: float) -> None:
         """Expect messages every `flush_ms`."""
@@ -42,11 +44,14 @@ class Hearing:
         self.denials = 0
         self._heard_ns: int | None = None
         self._direct_ns: int | None = None
+        self._since_ns = 0
         # stream -> (last heard, cadence in ms)
         self._cadence: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     def heard(self, stream: str, entries: int, now_ns: int) -> None:
         """Note a message of `entries` entries."""
+        if self._direct_ns is None or now_ns - self._direct_ns >= _DIRECT_NS:
+            self._since_ns = now_ns
         self._heard_ns = self._direct_ns = now_ns
         self.denials = 0
         before = self._cadence.pop(stream, None)
@@ -73,16 +78,23 @@ class Hearing:
     def lag_ms(self, now_ns: int) -> float:
         """How much of what has ended is not known yet: since the last message, over the busy streams.
 
-        Half of the flush at least, which is the mean; more when a proxy or this instance is held up.
+        Half of the flush at least, which is the mean; more when a proxy or this instance is held up. With a
+        stream open, more than a few flushes is no delay: then nothing ends, and the guard has to act.
         """
+        most_ms = HELD_UP_FLUSHES * self.flush_ms if self.streams else MAX_FLUSH_MS
         recent_ns = now_ns - _BUSY_NS
         ages = [now_ns - heard_ns for heard_ns, _ in self._cadence.values() if heard_ns >= recent_ns]
         lag_ms = sum(ages) / len(ages) / _NS_PER_MS if ages else 0.0
-        return max(self.flush_ms / 2, min(MAX_FLUSH_MS, lag_ms))
+        return max(self.flush_ms / 2, min(most_ms, lag_ms))
 
     def is_direct(self, now_ns: int) -> bool:
-        """Say whether a proxy logs to this instance; if not, it learns of ends from the others, later."""
-        return self._direct_ns is not None and now_ns - self._direct_ns < _DIRECT_NS
+        """Say whether a proxy logs to this instance; if not, it learns of ends from the others, later.
+
+        Not at once when one begins to: what others heard before is still on its way.
+        """
+        if self._direct_ns is None or now_ns - self._direct_ns >= _DIRECT_NS:
+            return False
+        return now_ns - self._since_ns >= _SETTLED_NS
 
     @property
     def was_ever(self) -> bool:

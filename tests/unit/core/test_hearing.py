@@ -6,6 +6,7 @@ import pytest
 from support.overload import START_NS, ms
 
 from sentinel_ext.core.hearing import (
+    HELD_UP_FLUSHES,
     MAX_FLUSH_MS,
     MAX_STREAMS,
     MIN_DENIALS,
@@ -165,3 +166,26 @@ def test_with_a_stream_open_silence_is_a_queue(hearing):
     hearing.streams = 1
 
     assert hearing.is_fresh(ms(60_000))
+
+
+def test_silence_with_a_stream_open_is_taken_for_a_delay_of_a_few_flushes_only():
+    hearing = Hearing(100.0)
+    hearing.heard("a", 10, 0)
+    unknown = hearing.lag_ms(900 * 1_000_000)
+    hearing.streams = 1
+
+    assert 900.0 == unknown
+    assert HELD_UP_FLUSHES * 100.0 == hearing.lag_ms(900 * 1_000_000)
+    assert 120.0 == hearing.lag_ms(120 * 1_000_000)
+    assert 50.0 == hearing.lag_ms(10 * 1_000_000)
+
+
+def test_an_instance_that_a_proxy_begins_to_log_to_waits_for_what_others_heard_before(hearing):
+    assert not hearing.is_direct(ms(0))
+    for at_ms in range(0, 500, 100):
+        hearing.heard("a", 10, ms(at_ms))
+        assert not hearing.is_direct(ms(at_ms + 99))
+
+    assert hearing.is_direct(ms(500))
+    assert hearing.is_direct(ms(400 + 9_999))
+    assert not hearing.is_direct(ms(400 + 10_000))
