@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 NEVER_RETRY_MS = 60_000
 # A store is back within a second or two, or an operator is busy with it.
 STORE_RETRY_MS = 1_000
+# Names of this module cost half of an enum's attribute, and these are read per request.
+_ENFORCE, _SHADOW, _OFF = Mode.ENFORCE, Mode.SHADOW, Mode.OFF
+_WINDOW, _ALLOWED = Stage.WINDOW, Reason.ALLOWED
 
 
 class Pending:
@@ -73,15 +76,15 @@ class Pipeline:
         bucket = tenant.bucket
         shadow: tuple[ShadowDenial, ...] = ()
         took = False
-        if bucket is not None and self._bucket is not Mode.OFF:
+        if bucket is not None and self._bucket is not _OFF:
             took = bucket.try_acquire(check.hits, now_ns)
             if not took:
-                if self._bucket is Mode.ENFORCE:
+                if self._bucket is _ENFORCE:
                     return _bucket_denial(check)
                 shadow = (ShadowDenial(Stage.BUCKET, Reason.LOCAL_RATE_LIMITED),)
         limit = tenant.plan.limit
         hold: Hold | None = None
-        if self._shedding is not None and (limit != 0 or self._window is not Mode.ENFORCE):
+        if self._shedding is not None and (limit != 0 or self._window is not _ENFORCE):
             held = self._shedding.admit(check, shadow, now_ns)
             if isinstance(held, Decision):
                 _refund(check, took=took)
@@ -89,7 +92,7 @@ class Pipeline:
             hold = held
             if hold.shadow:
                 shadow = (*shadow, *hold.shadow)
-        if limit is None or self._window is Mode.OFF:
+        if limit is None or self._window is _OFF:
             return self._without_window(check, shadow, hold, took=took)
         if tenant.scaled is not None or (hold is not None and hold.rates):
             rate = None if hold is None else hold.rates.get(tenant.name)
@@ -117,15 +120,15 @@ class Pipeline:
         if mode is FailureMode.LOCAL:
             reply, share = check.tenant.acquire_locally(check.hits, instances, now_ns)
             return self._end(pending, reply, share, mode)
-        if mode is FailureMode.OPEN or self._window is Mode.SHADOW:
+        if mode is FailureMode.OPEN or self._window is _SHADOW:
             shadow = pending.shadow
             if mode is FailureMode.CLOSED:
-                shadow = (*shadow, ShadowDenial(Stage.WINDOW, Reason.STORE_UNAVAILABLE))
+                shadow = (*shadow, ShadowDenial(_WINDOW, Reason.STORE_UNAVAILABLE))
             return Decision(
                 check,
                 True,
-                Stage.WINDOW,
-                Reason.ALLOWED,
+                _WINDOW,
+                _ALLOWED,
                 _asked(pending).limit,
                 shadow=shadow,
                 fallback=mode,
@@ -135,7 +138,7 @@ class Pipeline:
         return Decision(
             check,
             False,
-            Stage.WINDOW,
+            _WINDOW,
             Reason.STORE_UNAVAILABLE,
             _asked(pending).limit,
             retry_ms=STORE_RETRY_MS,
@@ -168,7 +171,7 @@ class Pipeline:
     def _without_window(
         self, check: Check, shadow: tuple[ShadowDenial, ...], hold: Hold | None, *, took: bool
     ) -> Decision | Pending:
-        decision = _bucket_allowance(check, shadow, hold, enforced=self._bucket is Mode.ENFORCE)
+        decision = _bucket_allowance(check, shadow, hold, enforced=self._bucket is _ENFORCE)
         if hold is None or not hold.wants_permit:
             return decision
         pending = Pending(check, None, shadow, hold, took_bucket=took)
@@ -190,15 +193,15 @@ class Pipeline:
         check = pending.check
         remaining = limit - reply.used if limit > reply.used else 0
         reset_ms = -(-reply.reset_us // 1000)
-        if reply.granted or self._window is Mode.SHADOW:
+        if reply.granted or self._window is _SHADOW:
             shadow = pending.shadow
             if not reply.granted:
-                shadow = (*shadow, ShadowDenial(Stage.WINDOW, Reason.RATE_LIMITED))
+                shadow = (*shadow, ShadowDenial(_WINDOW, Reason.RATE_LIMITED))
             return Decision(
                 check,
                 True,
-                Stage.WINDOW,
-                Reason.ALLOWED,
+                _WINDOW,
+                _ALLOWED,
                 limit,
                 remaining,
                 reset_ms,
@@ -212,7 +215,7 @@ class Pipeline:
         return Decision(
             check,
             False,
-            Stage.WINDOW,
+            _WINDOW,
             Reason.RATE_LIMITED,
             limit,
             remaining,
@@ -243,13 +246,11 @@ def _bucket_allowance(
     bucket = check.tenant.bucket
     ticket = "" if hold is None else hold.ticket
     if bucket is None or not enforced:
-        return Decision(check, True, Stage.IDENTIFY, Reason.ALLOWED, shadow=shadow, ticket=ticket)
+        return Decision(check, True, Stage.IDENTIFY, _ALLOWED, shadow=shadow, ticket=ticket)
     tokens = bucket.tokens
     reset_ms = bucket.wait_ms(tokens + 1) or 0
     burst = check.tenant.plan.burst
-    return Decision(
-        check, True, Stage.BUCKET, Reason.ALLOWED, burst, tokens, reset_ms, 0, shadow, ticket=ticket
-    )
+    return Decision(check, True, Stage.BUCKET, _ALLOWED, burst, tokens, reset_ms, 0, shadow, ticket=ticket)
 
 
 def _asked(pending: Pending) -> WindowQuery:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SHED_RETRY_MS = (1_000, 4_000, 15_000)
 # A stage that only watches, or not even that, must not lower anybody's limit either.
 _NO_RATES: dict[str, float] = {}
+_ENFORCE, _OFF = Mode.ENFORCE, Mode.OFF  # as in pipeline.py
 _SHED = ShadowDenial(Stage.PRESSURE, Reason.SHED)
 _CIRCUIT_OPEN = ShadowDenial(Stage.BREAKER, Reason.CIRCUIT_OPEN)
 
@@ -68,7 +69,7 @@ class Shedding:
         load, tenant = protected.load, check.tenant
         plan, tier = tenant.plan, tenant.tier
         own: tuple[ShadowDenial, ...] = ()
-        if self._pressure is Mode.OFF:
+        if self._pressure is _OFF:
             counts = load.start(tenant.name, tier, plan.weight, plan.guaranteed_per_s)
         else:
             admitted = load.admit(tenant.name, tier, plan.weight, plan.guaranteed_per_s)
@@ -82,7 +83,7 @@ class Shedding:
                 load.traffic.now.admitted += 1  # it goes out all the same
                 admitted = load.flight.start(tier)
             counts = admitted
-        rates = load.shared.rates if self._pressure is Mode.ENFORCE else _NO_RATES
+        rates = load.shared.rates if self._pressure is _ENFORCE else _NO_RATES
         hold = Hold(protected, counts, protected.ticket, rates, own)
         circuit = protected.circuit
         if circuit is None or circuit.is_closed:
