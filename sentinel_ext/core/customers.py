@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from typing import TYPE_CHECKING
 
 from sentinel_ext.core.fill import TIERS, Demand
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
 # Tenants told apart at one upstream; a newcomer beyond it counts with the rest of its tier. Looking through
 # them takes about a millisecond per report.
 MAX_CUSTOMERS = 1_024
+GOLDEN = 0.618_033_988_75
 
 
 class Customer:
@@ -29,13 +29,13 @@ class Customer:
 
     __slots__ = ("count", "credit", "guaranteed", "recent", "share", "tier", "weight")
 
-    def __init__(self, name: str, tier: int, weight: float, guaranteed: float) -> None:
-        """Start unseen. The name sets the phase: tenants with one request each must not all pass, or none."""
+    def __init__(self, tier: int, weight: float, guaranteed: float, phase: float = 0.0) -> None:
+        """Start unseen."""
         self.tier, self.weight, self.guaranteed = tier, weight, guaranteed
         self.count = 0
         self.recent = [0] * PERIODS
         self.share = 1.0
-        self.credit = zlib.crc32(name.encode("utf-8", "surrogatepass")) / 2**32
+        self.credit = phase
 
     def passes(self) -> bool:
         """Decide one request by the share."""
@@ -55,14 +55,15 @@ class Customers:
         backstop: share of each tier that is shed because this instance is short of breath.
     """
 
-    __slots__ = ("_at", "_rest", "_shared", "backstop", "table")
+    __slots__ = ("_at", "_phase", "_rest", "_shared", "backstop", "table")
 
     def __init__(self, shared: Shared) -> None:
         """Start empty."""
         self.table: dict[str, Customer] = {}
-        self._rest = [Customer("", tier, 0.0, 0.0) for tier in range(TIERS)]
+        self._rest = [Customer(tier, 0.0, 0.0) for tier in range(TIERS)]
         self._shared = shared
         self._at = 0
+        self._phase = 0.0
         self.backstop = (0.0, 0.0, 0.0)
 
     def first_seen(self, name: str, tier: int, weight: float, guaranteed: float) -> Customer:
@@ -71,7 +72,10 @@ class Customers:
             rest = self._rest[tier]
             rest.weight = max(rest.weight, float(MAX_CUSTOMERS))
             return rest
-        customer = self.table[name] = Customer(name, tier, weight, guaranteed)
+        # Whoever comes rarely is new each time. Of any number of newcomers the share must pass, so their
+        # phases are spread evenly: multiples of the golden ratio, less their whole part.
+        self._phase = (self._phase + GOLDEN) % 1.0
+        customer = self.table[name] = Customer(tier, weight, guaranteed, self._phase)
         self._set_share(name, customer)
         return customer
 

@@ -47,7 +47,9 @@ def fill(credit: float, demands: Sequence[Demand]) -> list[float]:
                  if d.tier == 0 and d.guaranteed > 0]  # fmt: skip
     left -= _max_min(left, contracts, granted)
     for tier in range(TIERS):
-        asks = [(i, d.rate - granted[i], d.weight) for i, d in enumerate(demands) if d.tier == tier]
+        asks = [
+            (i, d.rate - granted[i], max(d.weight, 1e-9)) for i, d in enumerate(demands) if d.tier == tier
+        ]
         left -= _max_min(left, asks, granted)
     return granted
 

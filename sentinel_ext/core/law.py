@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MIN_STEP_MS, MAX_STEP_MS = 50.0, 2_000.0
 # With this share of the traffic unseen, the state is frozen and the last credit, or the peak, is the limit.
 BLIND = 0.5
+BLIND_SHARE = 0.9
 
 
 def next_shared(
@@ -71,7 +72,10 @@ def _open() -> dict[str, object]:
 
 def _shared_out(state: Shared, totals: Totals) -> Shared:
     """Turn the credit into shares of demand, by tier and tenant."""
-    credit = state.peak or None if state.is_blind and state.credit is None else state.credit
+    credit = state.credit
+    if state.is_blind:
+        # Nobody sees a queue grow, and a credit just above what the upstream can do ends where all give up.
+        credit = state.peak or None if credit is None else BLIND_SHARE * credit
     if credit is None or not totals.demands:
         return msgspec.structs.replace(state, **_open())
     rates = fill(credit, totals.demands)

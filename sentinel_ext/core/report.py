@@ -60,6 +60,36 @@ class Report(msgspec.Struct, frozen=True, array_like=True, tag="1", gc=False):
     local: float = 0.0
 
 
+class Sample(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Ended requests, as counts; `latency_ms` is summed up over `timed` of them."""
+
+    ok: float = 0.0
+    failed: float = 0.0
+    slow: float = 0.0
+    timed: float = 0.0
+    latency_ms: float = 0.0
+
+    @property
+    def ended(self) -> float:
+        """All of them."""
+        return self.ok + self.failed
+
+    @property
+    def mean_ms(self) -> float:
+        """Their mean latency."""
+        return self.latency_ms / self.timed if self.timed else 0.0
+
+    @property
+    def failing(self) -> float:
+        """The share that failed."""
+        return self.failed / self.ended if self.ended else 0.0
+
+    @property
+    def slowness(self) -> float:
+        """Of those that ended well, the share that was slow."""
+        return self.slow / self.ok if self.ok else 0.0
+
+
 class Shared(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What all instances know of an upstream together; the control law makes the next from the last.
 
@@ -69,16 +99,21 @@ class Shared(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         pressure: 0 to 100, smoothed.
         signals: the ramps u1 to u4 behind it, by name.
         baseline_ms: mean latency without load; 0 when not known yet.
-        peak: most completions per second in the last minute.
+        peak: most completions per second in the last minute; less while `found` is less.
         peaks: (second, rate) it is taken from, one for each ten seconds.
         credit: requests per second that may pass; None lets all pass.
         cut_ms: when the credit was last cut.
         calm_ms: since when the credit has been far above demand; 0 when it is not.
         lasting: the pressure, smoothed over seconds.
-        own_failing: share of failures that the upstream has whatever its load.
-        probe_ms: until when a probe goes on; 0 when there is none. probe_mean_ms, probe_inflight: what was
-            before it. probe_kept: the credit it goes back to. probe_again_ms, probe_wait_ms: when the next
-            may begin.
+        pool: requests that have ended since there were last enough of them to judge by.
+        heard_ms: when there last were.
+        usual: completions per second, smoothed.
+        found: all that the upstream can do at the moment, as a queue before it or a probe has shown; None
+            while nothing speaks against the peak. found_ms: when a queue or a probe last did.
+        own_failing, own_slow: shares of failures and of slow answers that it has whatever its load.
+        probe_ms: when a probe is looked at next; 0 when there is none. probe_mean_ms, probe_last_ms: mean
+            latency before it, and at the last look. probe_kept: the credit it goes back to, then what it
+            found. probe_again_ms, probe_wait_ms: when the next may begin.
         offered, admitted, completed: rates over all instances, requests per second.
         inflight: over all instances.
         history: (ms, inflight) of the last second, to see it grow.
@@ -103,10 +138,16 @@ class Shared(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     cut_ms: float = 0.0
     calm_ms: float = 0.0
     lasting: float = 0.0
+    pool: Sample = Sample()
+    heard_ms: float = 0.0
+    usual: float = 0.0
+    found: float | None = None
+    found_ms: float = 0.0
     own_failing: float = 0.0
+    own_slow: float = 0.0
     probe_ms: float = 0.0
     probe_mean_ms: float = 0.0
-    probe_inflight: int = 0
+    probe_last_ms: float = 0.0
     probe_kept: float = 0.0
     probe_again_ms: float = 0.0
     probe_wait_ms: float = 0.0
@@ -182,7 +223,8 @@ def summed(reports: Sequence[Report], scale: float = 1.0) -> Totals:
 
 
 def _per_s(count: float, report: Report) -> float:
-    return count * 1000 / report.span_ms if report.span_ms > 0 else 0.0
+    # A report comes from the store: an absurd span must not make an absurd rate.
+    return count * 1000 / report.span_ms if report.span_ms >= 1 else 0.0
 
 
 def _merged(reports: Sequence[Report], scale: float) -> tuple[Demand, ...]:

@@ -31,7 +31,7 @@ _OK, _FAILED, _OVERFLOW, _IGNORED = Outcome.OK, Outcome.FAILED, Outcome.OVERFLOW
 # An ended request that took this share of the route's timeout was given up by Envoy; the upstream may be at
 # it.
 _GIVEN_UP = 0.9
-# Below so many in flight, silence of the log says nothing.
+# With more in flight than this, silence of the log is not for lack of requests.
 MIN_BLIND = 20
 # Requests that stay this much longer than they should are due.
 AGED_MS = 50.0
@@ -75,9 +75,9 @@ class Upstream:
     """
 
     __slots__ = (
-        "_customers", "_dead", "_flush_ms", "_is_logged", "_local", "_options", "_overdue", "_seen",
-        "_slow_us", "_ticked_ns", "_timeout_us", "cause", "flight", "is_blind", "limits", "name", "shared",
-        "traffic",
+        "_customers", "_dead", "_flush_ms", "_is_logged", "_local", "_options", "_overdue",
+        "_passing", "_seen", "_slow_us", "_ticked_ns", "_timeout_us", "cause", "flight", "is_blind", "limits",
+        "name", "shared", "traffic",
     )  # fmt: skip
 
     def __init__(self, name: str, options: UpstreamOptions, now_ns: int) -> None:
@@ -96,10 +96,9 @@ class Upstream:
         self._dead = guard.DeadWork()
         self.traffic = Traffic(now_ns)
         self._ticked_ns = now_ns
+        self._passing = 0.0
         self._overdue = Overdue(0, 0, 0)
-        self._flush_ms = options.flush_ms
-        self._is_logged = False
-        self._local = 0.0
+        self._flush_ms, self._is_logged, self._local = options.flush_ms, False, 0.0
 
     # The request path.
 
@@ -211,15 +210,16 @@ class Upstream:
         if not self.traffic.is_direct:
             due_ms += TOLD_LATEST_S * 1000
         self._overdue = self.flight.overdue(int(due_ms) * _NS_PER_MS)
-        if not hearing.was_ever or self.is_blind or not shared.peak:
-            self.limits = None
-        else:
-            is_fresh = hearing.is_fresh(now_ns)
-            self.limits = self._guarded(share, lag_ms, now_ns, is_fresh=is_fresh)
+        self.limits = None
+        if hearing.was_ever and not self.is_blind and shared.peak:
+            self.limits = self._guarded(share, lag_ms, now_ns, is_fresh=hearing.is_fresh(now_ns))
 
     def publish(self, now_ns: int) -> Report:
         """Close the period and return the report of the last few."""
         periods, span_ms = self.traffic.close(now_ns)
+        demands, shared = self._customers.demands(span_ms / 1000), self.shared
+        # What the credit lets pass, not what did: an instance whose guard is full would shrink its own part.
+        self._passing = sum(d.rate * shared.shares.get(d.name, shared.tier_share[d.tier]) for d in demands)
         opened = self.flight.open
         return Report(
             span_ms=span_ms,
@@ -231,7 +231,7 @@ class Upstream:
             latency_ms=sum(p.latency_us for p in periods) / 1000,
             inflight=(opened[0], opened[1], opened[2]),
             relayed=sum(p.relayed for p in periods[-RELAY_PERIODS:]) + self._overdue.stuck,
-            demands=self._customers.demands(span_ms / 1000),
+            demands=demands,
             flush_ms=self._flush_ms,
             is_blind=self.is_blind,
             is_logged=self._is_logged,
@@ -254,10 +254,11 @@ class Upstream:
     def share(self) -> float:
         """This instance's part of the traffic that all let pass."""
         even = 1 / max(1, self.shared.instances)
-        own = self.traffic.admitted_before()
-        if not self.shared.admitted or not own:
+        offered, credit = self.shared.offered, self.shared.credit
+        if not offered or not self._passing:
             return even
-        return min(1.0, max(MIN_SHARE * even, own / self.shared.admitted))
+        total = offered if credit is None else min(offered, credit)
+        return min(1.0, max(MIN_SHARE * even, self._passing / total))
 
     @property
     def is_idle(self) -> bool:
@@ -288,8 +289,8 @@ class Upstream:
         return places[0] + beside, places[1] + beside, places[2] + beside
 
     def _look_for_silence(self, is_silent: bool, now_ns: int) -> None:
-        if is_silent:
-            self.is_blind = self.is_blind or self.flight.total > MIN_BLIND
+        if is_silent:  # However few are overdue: a guard of few places is soon full of them.
+            self.is_blind |= self._overdue.due + self._overdue.older > 0 or self.flight.total > MIN_BLIND
         elif self.is_blind:
             # What started before the last moments has ended unheard, and would count as in flight for ever.
             recent_ns = int(max(2 * self.shared.baseline_ms, 200.0)) * _NS_PER_MS
