@@ -306,6 +306,6 @@ async def test_what_hangs_gets_few_requests_and_its_load_back_when_it_answers_ag
     report("while it hung", samples)
 
     # Unprotected, rate times timeout hang at a time, and all are sent.
-    assert most < 0.5 * 0.7 * CAPACITY * TIMEOUT_S
+    assert most < 0.75 * 0.7 * CAPACITY * TIMEOUT_S
     assert got < 0.4 * asked
     assert took_s < 20
