@@ -15,6 +15,7 @@ from sentinel_ext.core.policy import UpstreamRules
 from sentinel_ext.core.report import Shared
 from sentinel_ext.core.signals import LocalSignals
 from sentinel_ext.telemetry.load import STATE_NUMBERS, LoadCollector
+from sentinel_ext.telemetry.summing import WorkerMetrics
 
 
 @pytest.fixture
@@ -160,3 +161,28 @@ def test_series_are_bounded_by_the_table_of_upstreams(controller):
         controller.upstream(f"u{number}")
 
     assert of_one * MAX_UPSTREAMS == len([name for name in samples(controller) if "upstream=" in name])
+
+
+def test_of_several_workers_only_what_is_in_flight_adds_up(controller):
+    """The rest is what all know together, or a ramp: two workers do not press twice as hard."""
+    protected = controller.upstream(UP)
+    protected.load.admit("acme", 1)
+    protected.load.adopt(
+        Shared(pressure=60.0, credit=90.0, offered=120.0, baseline_ms=40.0, signals={"queue": 0.4})
+    )
+    controller.tick(LocalSignals(loop_lag_ms=110.0), ms(100))
+    registry = CollectorRegistry()
+    registry.register(LoadCollector(controller))
+    text = generate_latest(registry).decode()
+    one, two = WorkerMetrics(1), WorkerMetrics(2)
+    for worker, workers in ((0, one), (0, two), (1, two)):
+        workers.update(worker, text)
+
+    gauges = {family.name: family for family in one.collect() if family.type == "gauge"}
+    joined = {family.name: family for family in two.collect()}
+
+    assert len(gauges) > 8
+    for name, family in gauges.items():
+        times = 2 if name == "sentinel_active_requests" else 1
+        expected = [(sample.labels, times * sample.value) for sample in family.samples]
+        assert expected == [(sample.labels, sample.value) for sample in joined[name].samples], name
