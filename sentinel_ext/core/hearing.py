@@ -21,7 +21,7 @@ _WEIGHT = 0.1
 # others.
 SILENT_FLUSHES, SILENT_MS = 5, 1_000.0
 UNTOLD_MS = 450.0
-HELD_UP_FLUSHES = 2.5
+OVERDUE_FLUSHES, HELD_UP_FLUSHES = 1.2, 2.5
 # Refusals that should have come back in the log before its silence counts although a stream is open.
 MIN_DENIALS = 10
 
@@ -76,16 +76,17 @@ class Hearing:
             self.flush_ms = max(busy)
 
     def lag_ms(self, now_ns: int) -> float:
-        """How much of what has ended is not known yet: since the last message, over the busy streams.
+        """How much of what has ended is not known yet, on average over the busy streams.
 
-        Half of the flush at least, which is the mean; more when a proxy or this instance is held up. With a
-        stream open, more than a few flushes is no delay: then nothing ends, and the guard has to act.
+        Half of the flush, as a rule; since the last message when that is overdue: a proxy or this instance is
+        held up then. With a stream open, more than a few flushes is no delay: nothing ends, and the guard has
+        to act.
         """
         most_ms = HELD_UP_FLUSHES * self.flush_ms if self.streams else MAX_FLUSH_MS
         recent_ns = now_ns - _BUSY_NS
         ages = [now_ns - heard_ns for heard_ns, _ in self._cadence.values() if heard_ns >= recent_ns]
         lag_ms = sum(ages) / len(ages) / _NS_PER_MS if ages else 0.0
-        return max(self.flush_ms / 2, min(most_ms, lag_ms))
+        return min(most_ms, lag_ms) if lag_ms > OVERDUE_FLUSHES * self.flush_ms else self.flush_ms / 2
 
     def is_direct(self, now_ns: int) -> bool:
         """Say whether a proxy logs to this instance; if not, it learns of ends from the others, later.
