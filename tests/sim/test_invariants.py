@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 SEEDS = range(1, 1 + int(os.environ.get("SIM_SEEDS", "2")))
 OVERLOADS = (1.2, 1.5, 2.0, 3.0, 5.0)
+# A mean over two seeds is chance: at 1.5 C two unlucky ones make 0.051 of what is 0.035 over ten.
+MEAN_SEEDS = range(1, 1 + max(6, len(SEEDS)))
 each_seed = pytest.mark.parametrize("seed", SEEDS)
 each_overload = pytest.mark.parametrize("x", OVERLOADS)
 
@@ -192,7 +194,7 @@ def test_what_is_served_in_overload_is_served_in_time(x, seed):
 @each_overload
 def test_goodput_is_steady(x):
     """A Poisson stream of the capacity has a coefficient of variation of 1 / sqrt(1000)."""
-    assert 1.5 / 1_000**0.5 >= statistics.fmean(at(x, seed).score.cv for seed in SEEDS)
+    assert 1.5 / 1_000**0.5 >= statistics.fmean(at(x, seed).score.cv for seed in MEAN_SEEDS)
 
 
 @each_seed
