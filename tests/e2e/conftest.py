@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.fleet import Sentinel
+from support.redis_server import RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(scope="module", params=["lean", "grpcio"])
@@ -17,3 +19,11 @@ def grpc_server(request: pytest.FixtureRequest) -> Iterator[str]:
     Sentinel.grpc_server = request.param
     yield request.param
     Sentinel.grpc_server = "lean"
+
+
+@pytest.fixture(scope="module")
+def redis(module_folder: Path) -> Iterator[RedisServer]:
+    """One that the tests of a file may freeze."""
+    server = RedisServer(module_folder).start()
+    yield server
+    server.stop()

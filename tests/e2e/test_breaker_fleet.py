@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 import pytest
 from support.fleet import Fleet, Sentinel
 from support.load import Load, between, mix, success
-from support.redis_server import RedisServer
 from support.upstream import LimitedUpstream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
     from support.load import Sample
+    from support.redis_server import RedisServer
 
 pytestmark = pytest.mark.e2e
 
@@ -47,14 +47,6 @@ upstreams:
 stages: {pressure: "off"}
 """
 STATE = 'sentinel_circuit_breaker_state{upstream="default"}'
-
-
-@pytest.fixture(scope="module")
-def redis(module_folder: Path) -> Iterator[RedisServer]:
-    """One that the tests of this file may freeze."""
-    server = RedisServer(module_folder).start()
-    yield server
-    server.stop()
 
 
 @pytest.fixture(scope="module")

@@ -19,15 +19,15 @@ from sim.scenarios import SCENARIOS
 from sim.score import mean, score
 from support.fleet import Fleet
 from support.load import Caller, Load, between, goodput, mix, p99_ms, success
-from support.redis_server import RedisServer
 from support.upstream import LimitedUpstream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
     from sim.score import Score
     from support.load import Sample
+    from support.redis_server import RedisServer
 
 pytestmark = pytest.mark.e2e
 
@@ -73,14 +73,6 @@ async def started(folder: Path, redis: RedisServer, policy: str) -> AsyncIterato
     )
     async with fleet:
         yield fleet
-
-
-@pytest.fixture(scope="module")
-def redis(module_folder: Path) -> Iterator[RedisServer]:
-    """One that the tests of this file may freeze."""
-    server = RedisServer(module_folder).start()
-    yield server
-    server.stop()
 
 
 @pytest.fixture(scope="module")

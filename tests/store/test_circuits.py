@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 from support.circuits import COOLDOWN_MS, FAIL, OPTIONS, START_MS, TTL_MS, UP, Timed, TimedRedis
+from support.readme import redis_rights
 from support.stores import make_redis_store, until
 
 from sentinel_ext.core.breaker import (
@@ -462,15 +463,10 @@ def any_operation(rng: random.Random, epochs: dict[str, int]) -> Operation:
             return Obey(upstream, options, rng.choice([Force.AUTO] * 4 + [Force.OPEN, Force.CLOSED]))
 
 
-# What README gives the Redis user.
-RIGHTS = "~sentinel:* resetchannels -@all +evalsha +eval +time +get +set +pexpire"
-RIGHTS += " +zadd +zrem +zcard +zremrangebyscore"
-
-
 async def test_the_script_runs_as_shipped_beside_the_request_path(redis_server: RedisServer) -> None:
     """Redis' own time, EVALSHA, the store's own connection, and no more rights than README lists."""
     with redis_server.client() as client:
-        client.execute_command("ACL", "SETUSER", "sentinel", "on", ">word", *RIGHTS.split())
+        client.execute_command("ACL", "SETUSER", "sentinel", "on", ">word", *redis_rights())
     store = make_redis_store(redis_server.url.replace("unix://", "unix://sentinel:word@"))
     await store.start()
     await until(lambda: store._side.is_up)

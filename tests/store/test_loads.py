@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 from support.fakes import FakeClock
+from support.readme import redis_rights
 from support.stores import make_redis_store, until
 
 from sentinel_ext.core.decision import StoreFault
@@ -45,9 +44,6 @@ NEVER_DUE_MS = 1e9
 DEMAND = Demand("acme", 1, 12.5, 2.0, 0.0)
 REPORT = Report(200.0, admitted=7, ok=5, failed=1, inflight=(1, 0, 2), demands=(DEMAND,), local=3.5)
 STATE = Shared(at_ms=5.0, pressure=71.5, credit=900.0, history=((1.0, 2),), rates={"acme": 3.0}, is_open=True)
-# The rights that the README names are the rights that this test gives.
-README = (Path(__file__).parents[2] / "README.md").read_text()
-(RIGHTS,) = re.findall(r"`(~sentinel:[^`]*)`", README)
 
 
 class Fleet:
@@ -372,7 +368,7 @@ async def test_names_of_upstreams_share_no_key(fleet):
 async def limited(server: RedisServer) -> AsyncIterator[RedisLoads]:
     """An instance whose Redis user may do what README lists and nothing else."""
     with server.client() as client:
-        client.execute_command("ACL", "SETUSER", "sentinel", "reset", "on", ">word", *RIGHTS.split())
+        client.execute_command("ACL", "SETUSER", "sentinel", "reset", "on", ">word", *redis_rights())
     store = make_redis_store(server.url.replace("unix://", "unix://sentinel:word@"))
     await store.start()
     try:

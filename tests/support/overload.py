@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 START_NS = 1_000 * NS_PER_S
 UP = "default"
+CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 NOBODY = Shared(tier_share=(0.0, 0.0, 0.0))
 BREAKER = BreakerOptions(consecutive_failures=5, min_requests=20, half_open_max=2, probe_ttl_ms=31_000)
 RULES = UpstreamRules(slo_us=200_000, timeout_us=1_000_000, slow_us=500_000, breaker=BREAKER)
@@ -54,12 +55,12 @@ def see(controller: Controller, view: View, upstream: str = UP, now_ns: int = ST
     return circuit
 
 
-def opened(retry_ms: int = 4_000, epoch: int = 8) -> View:
-    return View(CircuitState.OPEN, epoch, retry_ms, Force.AUTO, TripReason.FAILURE_RATE)
+def opened(retry_ms: int = 4_000, epoch: int = 8, forced: Force = Force.AUTO) -> View:
+    return View(OPEN, epoch, retry_ms, forced, TripReason.FAILURE_RATE)
 
 
 def trying(epoch: int = 9, permits: int = 0) -> View:
-    return View(CircuitState.HALF_OPEN, epoch, permits=permits)
+    return View(HALF_OPEN, epoch, permits=permits)
 
 
 def end_of(

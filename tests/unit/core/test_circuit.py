@@ -5,16 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 from support.build import NS_PER_MS
+from support.overload import CLOSED, HALF_OPEN, OPEN, START_NS, ms, opened, trying
 
-from sentinel_ext.core.breaker import (
-    LOCAL_EPOCHS,
-    Breaker,
-    BreakerOptions,
-    CircuitState,
-    Force,
-    TripReason,
-    View,
-)
+from sentinel_ext.core.breaker import LOCAL_EPOCHS, Breaker, BreakerOptions, Force, TripReason, View
 from sentinel_ext.core.circuit import OTHERS_WAIT_NS, URGENT_GAP_NS, VERDICT_MS, Circuit, alone
 from sentinel_ext.core.outbox import MAX_RESULTS, PermitResult
 from sentinel_ext.core.tally import NOTHING, Batch
@@ -22,13 +15,7 @@ from sentinel_ext.core.tally import NOTHING, Batch
 OPTIONS = BreakerOptions(
     consecutive_failures=5, min_requests=20, cooldown_ms=1_000, half_open_max=3, probe_ttl_ms=5_000
 )
-START_NS = 10**15
 UNTROUBLED = View(epoch=7)
-CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
-
-
-def ms(milliseconds: float) -> int:
-    return START_NS + round(milliseconds * NS_PER_MS)
 
 
 def heard(view: View = UNTROUBLED, options: BreakerOptions = OPTIONS) -> Circuit:
@@ -36,14 +23,6 @@ def heard(view: View = UNTROUBLED, options: BreakerOptions = OPTIONS) -> Circuit
     circuit = Circuit(options, START_NS)
     circuit.adopt(view, START_NS)
     return circuit
-
-
-def opened(retry_ms: int = 1_000, epoch: int = 8, forced: Force = Force.AUTO) -> View:
-    return View(OPEN, epoch, retry_ms, forced, TripReason.FAILURE_RATE)
-
-
-def trying(permits: int = 0, epoch: int = 9) -> View:
-    return View(HALF_OPEN, epoch, permits=permits)
 
 
 def failures(circuit: Circuit, count: int, now_ns: int = START_NS) -> None:
