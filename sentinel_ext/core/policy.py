@@ -9,6 +9,7 @@ import msgspec
 
 from sentinel_ext.core.breaker import BreakerOptions
 from sentinel_ext.core.model import Mode, Plan, Stage
+from sentinel_ext.core.ratelimit.rules import Rules
 
 # How long Envoy may keep an access log entry back; slower logs are too late for the control loop. A permit is
 # waited for twice that beyond the timeout: one that is given up too early opens the breaker for nothing.
@@ -130,6 +131,8 @@ class Policy(msgspec.Struct, frozen=True):
         upstreams: those that the file names, "default" aside.
         default_upstream: of all others.
         warnings: what is allowed but looks like a mistake, one line each, for the log at start.
+        ratelimit: limits of RateLimitService; None where nobody wrote any.
+        digest: of the files, taken before they were read; empty where nobody took it.
     """
 
     plans: Mapping[str, Plan]
@@ -141,6 +144,8 @@ class Policy(msgspec.Struct, frozen=True):
     upstreams: Mapping[str, UpstreamRules] = {}
     default_upstream: UpstreamRules = UpstreamRules()
     warnings: tuple[str, ...] = ()
+    ratelimit: Rules | None = None
+    digest: bytes = b""
 
     def plan_for(self, tenant: str) -> Plan:
         """Return the tenant's plan: its own entry, else the most literal pattern's, else the default."""

@@ -1,0 +1,1 @@
+"""Rate limits of RateLimitService: rules, counters, leases, decisions. Pure."""
