@@ -76,8 +76,10 @@ class Store(Protocol):
         """Connect in the background; never raises because the store is away."""
         ...
 
-    async def acquire(self, asks: Sequence[Ask]) -> Sequence[Answer]:
-        """Answer all asks in one atomic step, in their order.
+    async def acquire(self, asks: Sequence[Ask]) -> Sequence[Answer | StoreFault]:
+        """Answer all asks in one atomic step, in their order; of a cluster, each slot's in one.
+
+        An ask that a part of the store could not answer gets the fault in its place.
 
         Raises:
             StoreError: nothing is known of the asks; some may have been counted.
