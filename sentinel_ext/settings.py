@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from dotenv.parser import parse_stream
 from pydantic import PrivateAttr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
-    BaseSettings,
     DotEnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -23,6 +22,8 @@ from sentinel_ext.address import Address
 from sentinel_ext.core.policy import PlanDefaults, UpstreamDefaults
 from sentinel_ext.errors import SettingsError
 from sentinel_ext.redis_url import RedisUrl, SecretUrl
+from sentinel_ext.settings_ratelimit import RateLimitSettings
+from sentinel_ext.settings_redis import RedisCredentials
 from sentinel_ext.settings_types import (
     MICRO,
     FilePath,
@@ -40,6 +41,8 @@ from sentinel_ext.wording import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from pydantic_settings import BaseSettings
+
 # A .env file holds two dozen lines; this stops an accidental /dev/zero or a dump.
 MAX_ENV_FILE_BYTES = 1 << 20
 
@@ -51,7 +54,7 @@ _HOUR_MS = 3_600_000
 _MONTH_MS = 31 * 24 * _HOUR_MS
 
 
-class Settings(BaseSettings):
+class Settings(RateLimitSettings, RedisCredentials):
     """Everything the environment says, checked and frozen. `load` reads it; the constructor reads nothing.
 
     The field `window_ms` is the variable `WINDOW_MS`, and so on. Times are milliseconds.
@@ -229,6 +232,12 @@ class Settings(BaseSettings):
     def _is_shared_by_workers(cls, url: SecretUrl, info: ValidationInfo) -> SecretUrl:
         if info.data.get("workers", 1) > 1 and url.reveal().startswith("memory:"):
             raise ValueError("WORKERS are processes, which share no memory: name a Redis, or set WORKERS=1")
+        if info.data.get("redis_password_file") is not None and "***@" in url.redacted:
+            raise ValueError("REDIS_PASSWORD_FILE is set, so no user and password belong into the URL")
+        if info.data.get("redis_username") is not None and info.data.get("redis_password_file") is None:
+            raise ValueError(
+                "REDIS_USERNAME is for REDIS_PASSWORD_FILE; a user in the URL stands before its password"
+            )
         return url
 
     @field_validator("otlp_endpoint")

@@ -23,7 +23,10 @@ from sentinel_ext.store.link import Script
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from sentinel_ext.store.link import Command
+
     Run: TypeAlias = Callable[..., Awaitable[Any]]
+    Scripts: TypeAlias = Callable[..., Awaitable[list[Any]]]
 
 # Redis serves nobody else while a script runs: this many operations take it about 1.5 ms.
 MAX_OPERATIONS: Final = 128
@@ -170,15 +173,17 @@ class _Remembered:
 class RedisCircuits:
     """Breakers in Redis."""
 
-    def __init__(self, run: Run, instance: str) -> None:
+    def __init__(self, run: Run, instance: str, scripts: Scripts | None = None) -> None:
         """Use a connection that is not on the request path.
 
         Args:
             run: RedisStore.run: a script, its keys, its arguments.
             instance: a name no other process has, not even this one after a restart.
+            scripts: ClusterStore.scripts: upstreams lie apart, and each one's operations are a call.
         """
         self._run = run
         self._instance = instance
+        self._scripts = scripts
         self._script = Script("breaker")
 
     async def call(self, operations: Sequence[Operation]) -> Sequence[tuple[bool, View]]:
@@ -186,12 +191,24 @@ class RedisCircuits:
         _check_size(operations)
         if not operations:
             return []
+        if self._scripts is not None:
+            return await self._split(self._scripts, operations)
+        script, keys, entries = self._command(operations)
+        return _replies(await self._run(script, keys, *entries), len(operations))
+
+    async def _split(self, scripts: Scripts, operations: Sequence[Operation]) -> Sequence[tuple[bool, View]]:
+        places: dict[str, list[int]] = {}
+        for at, operation in enumerate(operations):
+            places.setdefault(operation.upstream, []).append(at)
+        commands = [self._command([operations[at] for at in each]) for each in places.values()]
+        found: dict[int, tuple[bool, View]] = {}
+        for each, reply in zip(places.values(), await scripts(commands, is_hot=False), strict=True):
+            found.update(zip(each, _replies(reply, len(each)), strict=True))
+        return [found[at] for at in range(len(operations))]
+
+    def _command(self, operations: Sequence[Operation]) -> Command:
         keys = [key for operation in operations for key in self._keys(operation.upstream)]
-        entries = msgspec.msgpack.encode([_entry(operation) for operation in operations])
-        reply = await self._run(self._script, keys, entries)
-        if not isinstance(reply, bytes) or len(reply) != _REPLY.size * len(operations):
-            raise StoreError(StoreFault.ERROR, "Redis replied something else than the breaker script does")
-        return [_read(*row) for row in _REPLY.iter_unpack(reply)]
+        return self._script, keys, [msgspec.msgpack.encode([_entry(operation) for operation in operations])]
 
     def _keys(self, upstream: str) -> tuple[bytes, bytes, bytes]:
         key = circuit_key(upstream)
@@ -201,6 +218,14 @@ class RedisCircuits:
 def circuit_key(upstream: str) -> bytes:
     """Return the key of an upstream's breaker; no two names share one."""
     return f"sentinel:cb:{hash_tagged(upstream)}".encode()
+
+
+def _replies(reply: Any, count: int) -> list[tuple[bool, View]]:  # noqa: ANN401  as Redis replies
+    if isinstance(reply, StoreError):
+        raise reply
+    if not isinstance(reply, bytes) or len(reply) != _REPLY.size * count:
+        raise StoreError(StoreFault.ERROR, "Redis replied something else than the breaker script does")
+    return [_read(*row) for row in _REPLY.iter_unpack(reply)]
 
 
 def _check_size(operations: Sequence[Operation]) -> None:

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import hiredis
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from redis.asyncio.connection import AbstractConnection
 
-# Two batches and a refund are the most that is ever under way; more means that replies stopped coming.
-MAX_WAITING: Final = 64
+# A batch of 512 requests to a cluster is a command for each slot, and the other batch likewise; more means
+# that replies stopped coming.
+MAX_WAITING: Final = 2_048
 
 
 class Exchange(asyncio.Protocol):
@@ -56,6 +59,21 @@ class Exchange(asyncio.Protocol):
         self._waiting.append(waiter)
         self._transport.write(hiredis.pack_command(command))
         return waiter
+
+    def send_many(self, commands: Sequence[Sequence[bytes | str | int]]) -> list[asyncio.Future[Any]]:
+        """Send commands in one write; see `send`.
+
+        Raises:
+            ConnectionError: the connection is gone, or replies have stopped coming.
+        """
+        if self._lost is not None:
+            raise ConnectionError(str(self._lost)) from self._lost
+        if len(self._waiting) + len(commands) > MAX_WAITING:
+            raise ConnectionError("replies have stopped coming")
+        waiters = [self._loop.create_future() for _ in commands]
+        self._waiting.extend(waiters)
+        self._transport.write(b"".join([hiredis.pack_command(tuple(command)) for command in commands]))
+        return waiters
 
     def close(self) -> None:
         """Close the transport; who waits is told."""

@@ -12,9 +12,13 @@ from typing import TYPE_CHECKING, Any
 from sentinel_ext.core.decision import StoreFault
 from sentinel_ext.store.base import Answer, Ask, Refund, StoreError
 from sentinel_ext.store.link import Link, Script
+from sentinel_ext.store.refusals import Refusals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from sentinel_ext.store.endpoint import Endpoint
+    from sentinel_ext.store.link import Command
 
 PRESENCE_KEY = b"sentinel:presence"
 
@@ -28,25 +32,29 @@ class RedisStore:
 
     def __init__(
         self,
-        url: str,
+        place: str | Endpoint,
         *,
         links: int,
         jitter: Callable[[], float],
         changed: Callable[[bool, str], None] = lambda _up, _why: None,
+        refusals: Refusals | None = None,
     ) -> None:
         """Know where to connect; `start` does it.
 
         Args:
-            url: redis://, rediss:// or unix:// URL, with password and options as redis-py reads them.
+            place: redis://, rediss:// or unix:// URL, with password and options as redis-py reads them; or
+                what makes the connections.
             links: how many batches may be under way at once.
             jitter: a number in [0, 1), spreads reconnects.
             changed: told (is up, why) when the store as a whole comes or goes.
+            refusals: hears what Redis refuses; several stores may share it.
         """
+        refusals = Refusals() if refusals is None else refusals
         self._changed = changed
         self._is_up = False
         self._was_told: bool | None = None
-        self._links = [Link(url, self._link_changed, jitter) for _ in range(links)]
-        self._side = Link(url, lambda _up, _why: None, jitter)
+        self._links = [Link(place, self._link_changed, jitter, refusals) for _ in range(links)]
+        self._side = Link(place, lambda _up, _why: None, jitter, refusals)
         self._window, self._refund, self._presence = Script("window"), Script("refund"), Script("presence")
 
     def is_available(self) -> bool:
@@ -60,23 +68,41 @@ class RedisStore:
 
     async def acquire(self, asks: Sequence[Ask]) -> Sequence[Answer]:
         """Answer all asks in one script call. See store/lua/window.lua for the wire format."""
-        pack = _ASK.pack
-        packed = b"".join([pack(a.sub_us, a.limit, a.hits, a.count) for a in asks])
         link = self._free_link()
         async with link.lock:
-            reply = await link.call(self._window, [a.key for a in asks], packed)
-        if not isinstance(reply, bytes) or len(reply) != _ANSWER.size * len(asks):
-            raise StoreError(StoreFault.ERROR, "Redis replied something else than the window script does")
-        return [
-            Answer(granted, used, int(reset_us), int(retry_us), int(slot))
-            for granted, used, reset_us, retry_us, slot in _ANSWER.iter_unpack(reply)
-        ]
+            reply = await link.call(self._window, [a.key for a in asks], pack_asks(asks))
+        return unpack_answers(reply, len(asks))
+
+    async def hot(self, script: Script, keys: Sequence[bytes], *args: bytes | str | int) -> Any:  # noqa: ANN401  as Redis replies
+        """Run a script of the request path, on a connection that is free.
+
+        Raises:
+            StoreError: with the fault.
+        """
+        link = self._free_link()
+        async with link.lock:
+            return await link.call(script, keys, *args)
+
+    async def many(
+        self, commands: Sequence[Command], *, asking: bool = False, is_hot: bool = True
+    ) -> list[Any]:
+        """Run scripts in one write; each result is Redis' reply or a StoreError.
+
+        Args:
+            asking: see Link.many.
+            is_hot: of the request path.
+
+        Raises:
+            StoreError: the connection failed.
+        """
+        link = self._free_link() if is_hot else self._side
+        async with link.lock:
+            return await link.many(commands, asking=asking)
 
     async def refund(self, refunds: Sequence[Refund]) -> None:
         """Give hits back to the sub-windows that took them."""
-        packed = b"".join([_REFUND.pack(r.sub_us, r.slot, r.hits) for r in refunds])
         async with self._side.lock:
-            await self._side.call(self._refund, [r.key for r in refunds], packed)
+            await self._side.call(self._refund, [r.key for r in refunds], pack_refunds(refunds))
 
     async def presence(self, instance: str, lease_ms: int, *, leaving: bool = False) -> int:
         """Sign on or off; count who is alive."""
@@ -111,3 +137,28 @@ class RedisStore:
         if self._is_up is not self._was_told:
             self._was_told = self._is_up
             self._changed(self._is_up, why)
+
+
+def pack_asks(asks: Sequence[Ask]) -> bytes:
+    """Return window.lua's argument."""
+    pack = _ASK.pack
+    return b"".join([pack(a.sub_us, a.limit, a.hits, a.count) for a in asks])
+
+
+def unpack_answers(reply: object, count: int) -> list[Answer]:
+    """Read window.lua's reply.
+
+    Raises:
+        StoreError: it is not one.
+    """
+    if not isinstance(reply, bytes) or len(reply) != _ANSWER.size * count:
+        raise StoreError(StoreFault.ERROR, "Redis replied something else than the window script does")
+    return [
+        Answer(granted, used, int(reset_us), int(retry_us), int(slot))
+        for granted, used, reset_us, retry_us, slot in _ANSWER.iter_unpack(reply)
+    ]
+
+
+def pack_refunds(refunds: Sequence[Refund]) -> bytes:
+    """Return refund.lua's argument."""
+    return b"".join([_REFUND.pack(r.sub_us, r.slot, r.hits) for r in refunds])

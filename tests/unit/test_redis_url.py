@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import ConnectionPool
 
-from sentinel_ext.redis_url import RedisUrl, SecretUrl
+from sentinel_ext.redis_url import MAX_HOSTS, RedisUrl, SecretUrl, Targets, targets
 
 PASSWORD = "hunter2"
 
@@ -50,6 +50,60 @@ def test_what_redis_py_takes_is_taken(url, redacted):
     assert url == secret.reveal()
     if url != "memory://":
         ConnectionPool.from_url(secret.reveal()).make_connection()
+
+
+@pytest.mark.parametrize(
+    ("url", "redacted", "expected"),
+    [
+        (
+            "redis+sentinel://a:1,b/mymaster/2",
+            "redis+sentinel://a:1,b/mymaster/2",
+            Targets("sentinel", ("redis://a:1/2", "redis://b:26379/2"), "mymaster"),
+        ),
+        (
+            f"rediss+sentinel://u:{PASSWORD}@[::1],h/m?ssl_cert_reqs=none",
+            "rediss+sentinel://***@[::1],h/m/0",
+            Targets(
+                "sentinel",
+                tuple(f"rediss://u:{PASSWORD}@{host}:26379/0?ssl_cert_reqs=none" for host in ("[::1]", "h")),
+                "m",
+            ),
+        ),
+        (
+            f"redis+cluster://:{PASSWORD}@a:7000,b",
+            "redis+cluster://***@a:7000,b",
+            Targets("cluster", (f"redis://:{PASSWORD}@a:7000/0", f"redis://:{PASSWORD}@b/0")),
+        ),
+        ("redis://h/3", "redis://h/3", Targets("single", ("redis://h/3",))),
+    ],
+)
+def test_several_hosts_are_taken_apart(url, redacted, expected):
+    secret = RedisUrl().parse(url)
+
+    assert (redacted, expected) == (secret.redacted, targets(secret.reveal()))
+    assert url.startswith("rediss") == expected.is_tls
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("redis+sentinel://h", "the path is the master's name"),
+        ("redis+sentinel://h/m/x", "the number of the database"),
+        ("redis+sentinel://h,/m", "separated by commas"),
+        ("redis+sentinel://h:0/m", "port"),
+        ("redis+cluster://h/1", "only database 0"),
+        ("redis+cluster://", "separated by commas"),
+        ("redis+cluster://" + ",".join(["h"] * (MAX_HOSTS + 1)), f"1 to {MAX_HOSTS} hosts"),
+        ("redis+cluster://h?ssl_cert_reqs=none", "needs rediss://"),
+        ("redis+cluster://h?db=1", "part of the path"),
+        (f"redis+cluster://u:{PASSWORD}/@h", "%2F"),
+        ("redis+other://h", "^$"),
+    ],
+)
+def test_several_hosts_that_are_wrong_are_told_without_the_password(url, why):
+    with pytest.raises(ValueError, match=why) as caught:
+        RedisUrl().parse(url)
+    assert PASSWORD not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,39 @@ def test_the_defaults_are_the_documented_ones():
         "store_timeout_ms": 5,
         "fail_open": True,
         "admin_actions": False,
+        "redis_username": None,
+        "redis_password_file": None,
+        "redis_sentinel_password_file": None,
+        "ratelimit_config_dir": None,
+        "ratelimit_merge_domains": False,
+        "ratelimit_lenient": False,
+        "ratelimit_shadow_mode": False,
+        "ratelimit_quota_mode": False,
+        "ratelimit_dynamic_metadata": False,
+        "ratelimit_headers": "off",
+        "ratelimit_on_store_failure": "error",
+        "ratelimit_near_limit_ratio": 0.8,
+        "ratelimit_leases": True,
     } == shown
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        (
+            {"REDIS_URL": "redis://:x@h", "REDIS_PASSWORD_FILE": "/p"},
+            "no user and password belong into the URL",
+        ),
+        ({"REDIS_USERNAME": "u"}, "REDIS_USERNAME is for REDIS_PASSWORD_FILE"),
+        ({"REDIS_USERNAME": "a b", "REDIS_PASSWORD_FILE": "/p"}, "without spaces"),
+        ({"RATELIMIT_HEADERS": "some"}, "off, legacy, draft or all"),
+        ({"RATELIMIT_ON_STORE_FAILURE": "pass"}, "error, open, closed or local"),
+    ],
+)
+def test_what_does_not_go_together_is_told(environment, words):
+    told = problems(**environment)
+
+    assert any(words in line for line in told), told
 
 
 def test_the_default_redis_is_what_parsing_it_gives():

@@ -1,0 +1,56 @@
+"""What Redis refuses until an operator mends it: said once, with what to do, and not at every request."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+logger = logging.getLogger("sentinel.store")
+
+# Heard again after that long a quiet, it is news. Every connection tries again within a second.
+QUIET_S: Final = 60.0
+
+_NOAUTH: Final = "Redis wants a password: name its file in REDIS_PASSWORD_FILE, or write it into REDIS_URL"
+_WRONGPASS: Final = (
+    "Redis takes neither user nor password: compare REDIS_USERNAME and the file of REDIS_PASSWORD_FILE, or "
+    "REDIS_URL, with ACL LIST"
+)
+_NOPASS: Final = "a password is given, and Redis has none: leave it out, or set requirepass or an ACL user"
+_NOPERM: Final = "the Redis user lacks a right: the README lists those that are needed"
+# Words of Redis 6 and 7, of Valkey, and of redis-py, which leaves the first one out.
+_ADVICE: Final = {
+    "NOAUTH": _NOAUTH,
+    "Authentication required": _NOAUTH,
+    "WRONGPASS": _WRONGPASS,
+    "invalid username-password pair": _WRONGPASS,
+    "invalid password": _WRONGPASS,
+    "without any password configured": _NOPASS,
+    "no password is set": _NOPASS,
+    "NOPERM": _NOPERM,
+    "has no permissions": _NOPERM,
+    "ACL failure": _NOPERM,
+    "The user executing the script": _NOPERM,
+}
+
+
+def advice(words: str) -> str | None:
+    """Return what to do about an error reply, if an operator must do something."""
+    return next((then for sign, then in _ADVICE.items() if sign in words), None)
+
+
+class Refusals:
+    """Hears every refusal that the connections of a store meet, and logs what is news."""
+
+    def __init__(self) -> None:
+        """Start with none heard; there are as many kinds as pieces of advice."""
+        self._heard_s: dict[str, float] = {}
+
+    def hear(self, words: str, now_s: float) -> None:
+        """Log `words` with what to do about them, if that is news."""
+        todo = advice(words)
+        if todo is None:
+            return
+        last_s = self._heard_s.get(todo)
+        self._heard_s[todo] = now_s
+        if last_s is None or now_s - last_s > QUIET_S:
+            logger.error("Redis refuses", extra={"why": words, "todo": todo})
