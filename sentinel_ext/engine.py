@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sentinel_ext.core.decision import Decision, StoreFault
     from sentinel_ext.core.identify import Caller, Identifier
     from sentinel_ext.core.pipeline import Pipeline
+    from sentinel_ext.core.policy import Policy
     from sentinel_ext.core.tenant import Tenants
     from sentinel_ext.store.batcher import Batcher
 
@@ -78,6 +79,12 @@ class Engine:
         self._identifier = identifier
         self._tenants = tenants
 
+    def replace(self, policy: Policy, pipeline: Pipeline, identifier: Identifier) -> None:
+        """Go by another policy from now on; requests under way end under theirs."""
+        self.pipeline = pipeline
+        self._identifier = identifier
+        self._tenants.replace(policy)
+
     def decide(self, caller: Caller, deliver: Deliver) -> Decision | Waiting:
         """Decide at once if no store is needed; else return a Waiting and call `deliver` later, once.
 
@@ -125,7 +132,8 @@ class Waiting(Waiter):
     """A check that waits for the store. `cancel` it when the caller is gone."""
 
     __slots__ = (
-        "_deliver", "_engine", "_is_over", "_passed", "_pending", "_protected", "_slot", "_started_ns",
+        "_deliver", "_engine", "_is_over", "_passed", "_pending", "_pipeline", "_protected", "_slot",
+        "_started_ns",
     )  # fmt: skip
 
     def __init__(self, engine: Engine, pending: Pending, deliver: Deliver, started_ns: int) -> None:
@@ -135,6 +143,8 @@ class Waiting(Waiter):
         self.queued_at = 0.0
         self.is_settled = False
         self._engine = engine
+        # Of the policy that it began under: another one may come meanwhile.
+        self._pipeline = engine.pipeline
         self._pending = pending
         self._deliver = deliver
         self._started_ns = started_ns
@@ -160,13 +170,13 @@ class Waiting(Waiter):
 
     def _give_up(self) -> None:
         self._is_over = True
-        self._engine.pipeline.cancel(self._pending)
+        self._pipeline.cancel(self._pending)
         self._engine.cancelled += 1
 
     def abandon(self) -> None:
         """End it without a word: a fault of ours came between."""
         self.is_settled = self._is_over = True
-        self._engine.pipeline.cancel(self._pending)
+        self._pipeline.cancel(self._pending)
 
     def settle(self, outcome: WindowReply | StoreFault) -> bool:
         """Resume with the store's word and deliver; True if hits were granted for nothing."""
@@ -175,9 +185,9 @@ class Waiting(Waiter):
         try:
             now_ns = engine.now_ns()
             if isinstance(outcome, WindowReply):
-                decision = engine.pipeline.resume(self._pending, outcome, now_ns)
+                decision = self._pipeline.resume(self._pending, outcome, now_ns)
             else:
-                decision = engine.pipeline.resume_without_store(self._pending, engine.instances(), now_ns)
+                decision = self._pipeline.resume_without_store(self._pending, engine.instances(), now_ns)
             hold = self._pending.hold
             if hold is not None and hold.wants_permit and decision.allowed:
                 self._pending.passed = decision
@@ -201,7 +211,7 @@ class Waiting(Waiter):
         permit = pending.check.decision_id if granted else ""
         try:
             if not self._is_over:
-                self._finish(engine.pipeline.resume_with_permit(pending, permit, engine.now_ns()))
+                self._finish(self._pipeline.resume_with_permit(pending, permit, engine.now_ns()))
         except Exception as error:  # noqa: BLE001  as in settle
             self._failed(error)
         if not self._passed:
@@ -216,14 +226,14 @@ class Waiting(Waiter):
         delivered = self._deliver(decision)
         self._passed = delivered and decision.allowed
         if not self._passed and decision.allowed:
-            engine.pipeline.cancel(self._pending)
+            self._pipeline.cancel(self._pending)
             engine.cancelled += 1
         engine.publish(decision, self._started_ns)
 
     def _failed(self, error: Exception) -> None:
         self._is_over = True
         self._engine.failed(error)
-        self._engine.pipeline.cancel(self._pending)
+        self._pipeline.cancel(self._pending)
         try:
             self._deliver(None)
         except Exception as another:  # noqa: BLE001  the same: others of the batch wait for their answers

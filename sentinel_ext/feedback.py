@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sentinel_ext.core.circuit import Circuit, Transition
     from sentinel_ext.core.controller import Protected
     from sentinel_ext.core.ended import Ended, Result
-    from sentinel_ext.core.policy import Policy
+    from sentinel_ext.core.policy import Policy, UpstreamRules
     from sentinel_ext.host import HostSignals
     from sentinel_ext.services.registry import HotStream
     from sentinel_ext.settings import Settings
@@ -65,15 +65,25 @@ class Feedback:
         self.control.transitions = self._changed
         metrics.registry.register(self._loads)
 
+    def replace(self, policy: Policy) -> None:
+        """Go by another policy from now on."""
+        self._policy = policy
+        self.controller.replace(policy)
+        for name in policy.upstreams:
+            self.controller.upstream(name)
+
     def methods(self, failed: Callable[[Exception], None]) -> tuple[HotStream, ...]:
         """Return the access log service, to be mounted; `failed` hears of our own faults."""
         red = Red()
-        logs = AccessLogs(self._ended, red, failed, self._heard, self._policy.upstream)
+        logs = AccessLogs(self._ended, red, failed, self._heard, self._rules)
         red.register(self._metrics.registry)
         self._metrics.registry.register(LogCollector(logs))
         self.control.streams = lambda: logs.streams
         self.control.failed = failed
         return logs.methods()
+
+    def _rules(self, upstream: str) -> UpstreamRules:
+        return self._policy.upstream(upstream)
 
     # Breakers for people (server/breakers.py).
 

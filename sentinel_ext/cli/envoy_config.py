@@ -37,6 +37,12 @@ def command(  # noqa: PLR0913  one parameter per option
     check_timeout_ms: Annotated[
         int, typer.Option(min=1, max=60_000, help="How long Envoy waits for a decision.")
     ] = 200,
+    ratelimit_domain: Annotated[
+        str,
+        typer.Option(
+            help="Ask the rate limit service, too, in this domain: tenant, path and remote_address."
+        ),
+    ] = "",
     ca_file: Annotated[
         str, typer.Option(help="Roots for an https DOWNSTREAM_URL, where Envoy runs.")
     ] = "/etc/ssl/certs/ca-certificates.crt",
@@ -62,6 +68,7 @@ def command(  # noqa: PLR0913  one parameter per option
         admin_address=_address("--envoy-admin-address", envoy_admin_address),
         check_timeout_ms=check_timeout_ms,
         ca_file=ca_file,
+        ratelimit_domain=ratelimit_domain,
     )
     text = render(options, form.value)
     if output is None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sentinel_ext import __version__
-from sentinel_ext.cli import demo, envoy_config, policy_schema, serve, worker
+from sentinel_ext.cli import check_config, demo, envoy_config, policy_schema, serve, worker
 from sentinel_ext.errors import SentinelError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command("serve")(serve.command)
 app.command("worker", hidden=True)(worker.command)
 app.command("demo")(demo.command)
+app.command("check-config")(check_config.command)
 app.command("envoy-config")(envoy_config.command)
 app.command("policy-schema")(policy_schema.command)
 

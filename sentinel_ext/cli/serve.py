@@ -17,13 +17,13 @@ def command() -> None:
     import uvloop  # noqa: PLC0415
 
     from sentinel_ext.app import Application  # noqa: PLC0415
-    from sentinel_ext.policy.loader import load_policy  # noqa: PLC0415
+    from sentinel_ext.policy.sources import load_all  # noqa: PLC0415
     from sentinel_ext.settings import Settings  # noqa: PLC0415
     from sentinel_ext.telemetry.logging import LogWriter, logger  # noqa: PLC0415
     from sentinel_ext.workers import Supervisor  # noqa: PLC0415
 
     settings = Settings.load()
-    policy = load_policy(settings.policy_file, settings.plan_defaults, settings.tenant_header)
+    policy = load_all(settings)
     logs = LogWriter(settings.log_level, sys.stdout)
     logs.start()
     try:

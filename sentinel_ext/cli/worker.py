@@ -18,12 +18,12 @@ def command(
     import uvloop  # noqa: PLC0415  as in serve.py
 
     from sentinel_ext.app import Application, Place  # noqa: PLC0415
-    from sentinel_ext.policy.loader import load_policy  # noqa: PLC0415
+    from sentinel_ext.policy.sources import load_all  # noqa: PLC0415
     from sentinel_ext.settings import Settings  # noqa: PLC0415
     from sentinel_ext.telemetry.logging import LogWriter  # noqa: PLC0415
 
     settings = Settings.load()
-    policy = load_policy(settings.policy_file, settings.plan_defaults, settings.tenant_header)
+    policy = load_all(settings)
     place = Place(index, count, socket.socket(fileno=admin_descriptor), sys.stdin.fileno())
     logs = LogWriter(settings.log_level, sys.stdout, worker=index)
     logs.start()

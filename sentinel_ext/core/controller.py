@@ -56,9 +56,7 @@ class Protected:
         """Start with nothing known."""
         self.name = name
         self.rules = rules
-        self.load = Upstream(
-            name, UpstreamOptions(rules.slo_us / 1000, rules.timeout_us / 1000, FLUSH_MS), now_ns
-        )
+        self.load = Upstream(name, _options(rules), now_ns)
         self.circuit = circuit
         self.ticket = ""
         self.elsewhere: dict[str, Ends] = {}
@@ -100,6 +98,21 @@ class Controller:
         self._policy = policy
         self._has_breakers = policy.mode(Stage.BREAKER) is not Mode.OFF
         self._now_ns = now_ns
+
+    def replace(self, policy: Policy) -> None:
+        """Go by another policy: upstreams that are known get its rules at once, breakers its options."""
+        self._policy = policy
+        self._has_breakers = policy.mode(Stage.BREAKER) is not Mode.OFF
+        for name, protected in self.upstreams.items():
+            protected.rules = rules = policy.upstream(name)
+            protected.load.configure(_options(rules))
+            if rules.breaker is None or not self._has_breakers:
+                protected.circuit = None
+            elif protected.circuit is None:
+                protected.circuit = Circuit(rules.breaker, self._now_ns)
+            else:
+                protected.circuit.options = rules.breaker
+            self._write_ticket(protected)
 
     # The request path.
 
@@ -209,6 +222,10 @@ class Controller:
 
     def _write_ticket(self, protected: Protected) -> None:
         protected.ticket = f"{self.instance}.{protected.load.flight.generation:x}.{protected.epoch:x}"
+
+
+def _options(rules: UpstreamRules) -> UpstreamOptions:
+    return UpstreamOptions(rules.slo_us / 1000, rules.timeout_us / 1000, FLUSH_MS)
 
 
 def _tell_circuit(

@@ -24,13 +24,14 @@ class Tenant:
 
     __slots__ = (
         "_last_reply", "_last_reply_us", "_ring", "_seed", "_seed_slot", "_seeded_from",
-        "bucket", "key", "name", "plan", "scaled", "scaled_ns", "sub_us", "tier",
+        "bucket", "generation", "key", "name", "plan", "scaled", "scaled_ns", "sub_us", "tier",
     )  # fmt: skip
 
     def __init__(self, name: str, plan: Plan, now_ns: int) -> None:
         """Make the state of `name` under `plan`; the bucket starts full."""
         self.name = name
         self.plan = plan
+        self.generation = 0
         self.sub_us = plan.window_us // SUBWINDOWS
         self.key = _window_key(name, plan.window_us)
         self.bucket = None if plan.burst is None else TokenBucket(plan.burst, plan.refill_nano, now_ns)
@@ -43,6 +44,25 @@ class Tenant:
         self._last_reply: WindowReply | None = None
         self._seeded_from: WindowReply | None = None
         self._last_reply_us = 0
+
+    def under(self, plan: Plan, now_ns: int) -> Tenant:
+        """Return the same tenant under another plan: its bucket goes on, and its window if that is as long.
+
+        A new object: requests under way end under the plan that they began with.
+        """
+        made = Tenant(self.name, plan, now_ns)
+        if self.bucket is not None and plan.burst is not None:
+            made.bucket = self.bucket
+            made.bucket.resize(plan.burst, plan.refill_nano, now_ns)
+        if made.key == self.key:
+            made._ring, made._seed, made._seed_slot = self._ring, self._seed, self._seed_slot
+            made._last_reply, made._last_reply_us = self._last_reply, self._last_reply_us
+            made._seeded_from = self._seeded_from
+        if self.scaled is not None and plan.limit is not None:
+            # Under pressure a new plan must not let a whole window through before the limit has fallen again.
+            same = self.scaled * plan.window_us / self.plan.window_us
+            made.scaled, made.scaled_ns = min(same, float(plan.limit)), self.scaled_ns
+        return made
 
     def remember(self, reply: WindowReply, now_ns: int) -> None:
         """Keep the store's last word: a local window starts from it."""
@@ -84,25 +104,41 @@ class Tenant:
 class Tenants:
     """Name → Tenant, least recently used out first."""
 
-    __slots__ = ("_max", "_policy", "_table", "evicted")
+    __slots__ = ("_generation", "_max", "_policy", "_table", "evicted")
 
     def __init__(self, policy: Policy, max_tenants: int = MAX_TENANTS) -> None:
         """Start empty; plans come from `policy`, at most `max_tenants` are remembered."""
         self._policy = policy
         self._table: OrderedDict[str, Tenant] = OrderedDict()
         self._max = max_tenants
+        self._generation = 0
         self.evicted = 0
+
+    def replace(self, policy: Policy) -> None:
+        """Go by another policy: each tenant when it is next seen, so that a large table costs no pause."""
+        self._policy = policy
+        self._generation += 1
 
     def get(self, name: str, now_ns: int) -> Tenant:
         """Return the tenant, made on first sight."""
         tenant = self._table.get(name)
         if tenant is not None:
+            if tenant.generation != self._generation:
+                tenant = self._renewed(tenant, now_ns)
             self._table.move_to_end(name)
             return tenant
         tenant = self._table[name] = Tenant(name, self._policy.plan_for(name), now_ns)
+        tenant.generation = self._generation
         if len(self._table) > self._max:
             self._table.popitem(last=False)
             self.evicted += 1
+        return tenant
+
+    def _renewed(self, tenant: Tenant, now_ns: int) -> Tenant:
+        plan = self._policy.plan_for(tenant.name)
+        if plan != tenant.plan:
+            tenant = self._table[tenant.name] = tenant.under(plan, now_ns)
+        tenant.generation = self._generation
         return tenant
 
     def __len__(self) -> int:

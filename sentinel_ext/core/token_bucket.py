@@ -44,6 +44,13 @@ class TokenBucket:
         self._level -= need
         return True
 
+    def resize(self, burst: int, refill_nano: int, now_ns: int) -> None:
+        """Go on with other numbers: what was refilled so far stays, as far as it fits."""
+        self.try_acquire(0, now_ns)
+        self._full = burst * ATTO
+        self._refill_nano = refill_nano
+        self._level = min(self._level, self._full)
+
     def refund(self, hits: int) -> None:
         """Give back `hits` tokens that a refused or cancelled request took; never above `burst`."""
         level = self._level + hits * ATTO

@@ -88,17 +88,18 @@ class Upstream:
         self.cause = ShedCause.SHARE
         self.is_blind = False
         self.limits: guard.Limits | None = None
-        self._options = options
-        self._slow_us = int(options.slo_ms * 500)
-        self._timeout_us = int(options.timeout_ms * 1000)
+        self.configure(options)
         self._customers = Customers(self.shared)
-        self._seen = self._customers.table
-        self._dead = guard.DeadWork()
+        self._seen, self._dead = self._customers.table, guard.DeadWork()
         self.traffic = Traffic(now_ns)
         self._ticked_ns = now_ns
-        self._passing = 0.0
-        self._overdue = Overdue(0, 0, 0)
+        self._passing, self._overdue = 0.0, Overdue(0, 0, 0)
         self._flush_ms, self._is_logged, self._local = options.flush_ms, False, 0.0
+
+    def configure(self, options: UpstreamOptions) -> None:
+        """Go by other numbers of the policy from now on."""
+        self._options, self._slow_us = options, int(options.slo_ms * 500)
+        self._timeout_us = int(options.timeout_ms * 1000)
 
     # The request path.
 

@@ -11,9 +11,18 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Protocol
 
-import msgspec
 import yaml
 
+from sentinel_ext.policy.nodes import (
+    Document,
+    DocumentError,
+    KeyPath,
+    Node,
+    Plain,
+    Position,
+    Problem,
+    path_text,
+)
 from sentinel_ext.wording import quoted
 
 if TYPE_CHECKING:
@@ -25,8 +34,22 @@ MAX_FILE_BYTES = 16 << 20
 MAX_NODES = 2_000_000
 # The format needs five levels; a parser that recurses must know where it ends.
 MAX_DEPTH = 16
+# Rate limit files nest two levels for each descriptor: 39 of them.
+MAX_RAW_DEPTH = 80
+# The section of the policy file that holds the same.
+RATELIMIT = "ratelimit"
 
-KeyPath = tuple[str | int, ...]
+__all__ = [
+    "Document",
+    "DocumentError",
+    "KeyPath",
+    "Node",
+    "Plain",
+    "Position",
+    "Problem",
+    "parse",
+    "path_text",
+]
 
 _TAG = "tag:yaml.org,2002:"
 _CONTAINER_TAGS = {None, "!", f"{_TAG}map", f"{_TAG}seq"}
@@ -37,8 +60,6 @@ _FLOAT = re.compile(
 _WORDS = {"": None, "~": None, "null": None, "Null": None, "NULL": None} | {
     written: written.lower() == "true" for written in ("true", "True", "TRUE", "false", "False", "FALSE")
 }
-# A key that needs no quotes in a message, and no shortening.
-_PLAIN_STEP = re.compile(r"[\w-]{1,60}")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -49,118 +70,18 @@ class _Mark(Protocol):
     column: int
 
 
-class Position(msgspec.Struct, frozen=True, order=True):
-    """Where something stands in the file, both counted from 1."""
-
-    line: int
-    column: int
-
-    def __str__(self) -> str:
-        return f"{self.line}:{self.column}"
-
-
-class Problem(msgspec.Struct, frozen=True):
-    """One thing wrong with a document.
-
-    Attributes:
-        position: None when it concerns the file as a whole.
-        path: keys and list indices down to the value; () for the document.
-        message: what is wrong and what is allowed.
-    """
-
-    position: Position | None
-    path: KeyPath
-    message: str
-
-    def line(self, file: str) -> str:
-        """Return `FILE:LINE:COLUMN: path.to.value: message`."""
-        where = f"{file}:{self.position}" if self.position else file
-        path = path_text(self.path)
-        return f"{where}: {path}: {self.message}" if path else f"{where}: {self.message}"
-
-
-class DocumentError(Exception):
-    """The text is not a document that can be looked at any further."""
-
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(problem.message)
-        self.problem = problem
-
-
-class Node(msgspec.Struct, gc=False):
-    """One value of the document.
-
-    Attributes:
-        value: a scalar, or the children by key or index.
-        keys: where each key of a mapping stands.
-        size: values in it with aliases expanded, itself included.
-    """
-
-    value: dict[str, Node] | list[Node] | str | int | float | bool | None
-    position: Position
-    keys: dict[str, Position] = {}
-    size: int = 1
-    depth: int = 1
-
-    def plain(self) -> object:
-        """Return the value as dicts, lists and scalars."""
-        if isinstance(self.value, dict):
-            return {key: child.plain() for key, child in self.value.items()}
-        if isinstance(self.value, list):
-            return [child.plain() for child in self.value]
-        return self.value
-
-    def child(self, step: str | int) -> Node | None:
-        """Return the value under a key or index."""
-        if isinstance(self.value, dict):
-            return self.value.get(str(step))
-        if isinstance(self.value, list) and isinstance(step, int) and step < len(self.value):
-            return self.value[step]
-        return None
-
-    def locate(self, path: KeyPath, *, key: bool = False) -> Position:
-        """Return where `path` stands, or its nearest parent; with `key` where its key stands."""
-        node = self
-        for at, step in enumerate(path):
-            child = node.child(step)
-            if child is None:
-                break
-            if key and at == len(path) - 1:
-                return node.keys.get(str(step), child.position)
-            node = child
-        return node.position
-
-
-class Document(msgspec.Struct, frozen=True):
-    """A parsed document.
-
-    Attributes:
-        problems: what is wrong already: duplicate keys, tags and the like; the rest can still be checked.
-    """
-
-    root: Node
-    problems: tuple[Problem, ...]
-
-
-def path_text(path: KeyPath) -> str:
-    """Return `plans.gold.limit`, `identify[0].header`, `tenants."trial-*"`."""
-    text = ""
-    for step in path:
-        if isinstance(step, int):
-            text += f"[{step}]"
-        else:
-            text += ("." if text else "") + (step if _PLAIN_STEP.fullmatch(step) else quoted(step))
-    return text
-
-
-def parse(text: str) -> Document:
+def parse(text: str, *, raw: bool = False) -> Document:
     """Parse one YAML document; an empty text is an empty mapping.
+
+    Args:
+        raw: scalars stay the text that was written (`Plain` without quotes), `<<` merges, more depth: what
+            readers of rate limit files (policy/ratelimit) go by.
 
     Raises:
         DocumentError: not YAML, or larger or deeper than anything meant seriously.
     """
     try:
-        return _Builder(yaml.parse(text, Loader=_LOADER)).build()
+        return _Builder(yaml.parse(text, Loader=_LOADER), raw=raw).build()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise DocumentError(Problem(_position(mark), (), _syntax_message(error, text))) from None
@@ -194,8 +115,10 @@ def _syntax_message(error: yaml.MarkedYAMLError, text: str) -> str:
 class _Builder:
     """Builds the nodes of one document from its events."""
 
-    def __init__(self, events: Iterator[yaml.Event]) -> None:
+    def __init__(self, events: Iterator[yaml.Event], *, raw: bool = False) -> None:
         self._events = events
+        self._raw = raw
+        self._doubts: list[Problem] = []
         self._anchors: dict[str, Node] = {}
         self._problems: list[Problem] = []
         self._size = 0
@@ -207,11 +130,11 @@ class _Builder:
             if isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
                 if documents > 1:
-                    self._problem(event, (), "a second document starts here; the file holds one")
+                    self._doubtful(event, (), "a second document starts here; the file holds one")
                     break
             elif isinstance(event, yaml.NodeEvent):
                 root = self._node(event, ())
-        return Document(root, tuple(self._problems))
+        return Document(root, tuple(self._problems), tuple(self._doubts))
 
     def _node(self, event: yaml.Event, path: KeyPath) -> Node:
         if isinstance(event, yaml.AliasEvent):
@@ -234,9 +157,13 @@ class _Builder:
             message = f"more than {MAX_NODES} values, aliases expanded"
             raise DocumentError(Problem(_position(event.start_mark), path[:2], message))
 
+    def _depth(self, path: KeyPath) -> int:
+        return MAX_RAW_DEPTH if self._raw or path[:1] == (RATELIMIT,) else MAX_DEPTH
+
     def _open(self, event: yaml.Event, path: KeyPath) -> None:
-        if len(path) >= MAX_DEPTH:
-            message = f"nested deeper than {MAX_DEPTH} levels"
+        depth = self._depth(path)
+        if len(path) >= depth:
+            message = f"nested deeper than {depth} levels"
             raise DocumentError(Problem(_position(event.start_mark), path[:2], message))
         tag = getattr(event, "tag", None)
         if tag not in _CONTAINER_TAGS:
@@ -249,8 +176,9 @@ class _Builder:
             hint = f'; text that starts with * needs quotes: "*{anchor}"'
             self._problem(event, path, f"nothing before this is named &{anchor}{hint}")
             return Node(None, _position(event.start_mark))
-        if len(path) + node.depth > MAX_DEPTH:
-            message = f"nested deeper than {MAX_DEPTH} levels"
+        depth = self._depth(path)
+        if len(path) + node.depth > depth:
+            message = f"nested deeper than {depth} levels"
             raise DocumentError(Problem(_position(event.start_mark), path[:2], message))
         return node
 
@@ -258,18 +186,41 @@ class _Builder:
         self._open(event, path)
         children: dict[str, Node] = {}
         keys: dict[str, Position] = {}
+        merged: list[Node] = []
         while not isinstance(key_event := next(self._events), yaml.MappingEndEvent):
             key = self._key(key_event, path)
             value = self._node(next(self._events), (*path, key or ""))
             if key is None:
                 continue
+            if self._raw and _is_merge(key_event):
+                merged += value.value if isinstance(value.value, list) else [value]
+                continue
             if key in keys:
                 message = f"stands twice, first at line {keys[key].line}, column {keys[key].column}"
-                self._problem(key_event, (*path, key), message)
-                continue
+                self._doubtful(key_event, (*path, key), message)
+                if not self._raw:
+                    continue
             children[key] = value
             keys[key] = _position(key_event.start_mark)
+        for node in merged:
+            self._merge(event, path, node, children, keys)
         return self._container(children, keys, event)
+
+    def _merge(
+        self,
+        event: yaml.Event,
+        path: KeyPath,
+        node: Node,
+        children: dict[str, Node],
+        keys: dict[str, Position],
+    ) -> None:
+        """Add what a merge key brings and the mapping does not say itself; of several the first wins."""
+        if not isinstance(node.value, dict):
+            self._problem(event, (*path, "<<"), "a merge key takes a mapping, or a list of them")
+            return
+        for key, child in node.value.items():
+            if key not in children:
+                children[key], keys[key] = child, node.keys.get(key, child.position)
 
     def _sequence(self, event: yaml.Event, path: KeyPath) -> Node:
         self._open(event, path)
@@ -299,7 +250,10 @@ class _Builder:
         self._count(event, None, path)
         if event.anchor is not None:
             self._anchors[event.anchor] = Node(event.value, _position(event.start_mark))
-        if event.value == "<<" and event.implicit[0]:
+        if self._raw:
+            if event.implicit[0] and not isinstance(_resolved(event.value), str):
+                self._problem(event, path, f"config error, key is not of type string: {quoted(event.value)}")
+        elif _is_merge(event):
             self._problem(
                 event, (*path, "<<"), "YAML 1.2 has no merge keys; a tenant can say `plan:` instead"
             )
@@ -308,6 +262,8 @@ class _Builder:
 
     def _scalar(self, event: yaml.ScalarEvent, path: KeyPath) -> str | float | bool | None:
         text = str(event.value)
+        if self._raw and event.implicit[0]:
+            return Plain(text)
         if event.implicit[0]:
             return _resolved(text)
         if event.tag in {None, "!", f"{_TAG}str"}:
@@ -317,8 +273,17 @@ class _Builder:
             self._problem(event, path, f"the tag {quoted(_tag_text(event.tag))} does not fit {quoted(text)}")
         return value
 
+    def _doubtful(self, event: yaml.Event, path: KeyPath, message: str) -> None:
+        """Note what is a mistake here and passes elsewhere."""
+        problems = self._doubts if self._raw else self._problems
+        problems.append(Problem(_position(event.start_mark), path, message))
+
     def _problem(self, event: yaml.Event, path: KeyPath, message: str) -> None:
         self._problems.append(Problem(_position(event.start_mark), path, message))
+
+
+def _is_merge(event: yaml.Event) -> bool:
+    return isinstance(event, yaml.ScalarEvent) and event.value == "<<" and bool(event.implicit[0])
 
 
 def _resolved(text: str) -> str | float | bool | None:

@@ -9,9 +9,12 @@ from pydantic import ValidationError
 
 from sentinel_ext.errors import PolicyError
 from sentinel_ext.policy.compiler import compile_policy
-from sentinel_ext.policy.document import MAX_FILE_BYTES, DocumentError, Node, Position, Problem, parse
+from sentinel_ext.policy.document import RATELIMIT, DocumentError, Node, Position, Problem, parse
 from sentinel_ext.policy.explanation import existing, explain, without
+from sentinel_ext.policy.ratelimit import rules_of_section
+from sentinel_ext.policy.ratelimit.reading import is_null
 from sentinel_ext.policy.schema import PolicyFile
+from sentinel_ext.policy.texts import MAX_PROBLEMS, read_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,8 +22,8 @@ if TYPE_CHECKING:
     from sentinel_ext.core.policy import PlanDefaults, Policy
     from sentinel_ext.policy.findings import Finding
 
-# What a person reads in one go; a generated file with a systematic mistake could have 100 000.
-MAX_PROBLEMS = 100
+
+__all__ = ["MAX_PROBLEMS", "load_policy", "parse_policy"]
 
 
 def load_policy(path: Path | None, defaults: PlanDefaults, tenant_header: str) -> Policy:
@@ -37,7 +40,7 @@ def load_policy(path: Path | None, defaults: PlanDefaults, tenant_header: str) -
     """
     if path is None:
         return compile_policy(PolicyFile(), defaults, tenant_header)[0]
-    return parse_policy(_read(path), str(path), defaults, tenant_header)
+    return parse_policy(read_file(path), str(path), defaults, tenant_header)
 
 
 def parse_policy(text: str, file: str, defaults: PlanDefaults, tenant_header: str) -> Policy:
@@ -50,12 +53,22 @@ def parse_policy(text: str, file: str, defaults: PlanDefaults, tenant_header: st
         document = parse(text)
     except DocumentError as error:
         raise PolicyError([error.problem.line(file)]) from None
-    problems = list(document.problems)
+    # What is in the section of rate limits has a reader of its own, and rules of its own for YAML.
+    problems = [
+        problem for problem in document.problems if problem.path[:1] != (RATELIMIT,) or len(problem.path) == 1
+    ]
     warnings: list[Problem] = []
     policy = _checked(document.root, defaults, tenant_header, problems, warnings)
-    if policy is None or problems:
-        raise PolicyError(_lines(problems, file))
-    return replace(policy, warnings=tuple(_lines(warnings, file)))
+    lines = _lines(problems, file)
+    rules = None
+    if not is_null(document.root.child(RATELIMIT)):
+        try:
+            rules = rules_of_section(text, file)
+        except PolicyError as error:
+            lines += [line for line in error.problems if line not in lines]
+    if policy is None or lines:
+        raise PolicyError(lines)
+    return replace(policy, warnings=tuple(_lines(warnings, file)), ratelimit=rules)
 
 
 def _checked(
@@ -90,22 +103,3 @@ def _lines(problems: list[Problem], file: str) -> list[str]:
     if len(lines) > MAX_PROBLEMS:
         lines[MAX_PROBLEMS:] = [f"{file}: and {len(lines) - MAX_PROBLEMS} more"]
     return lines
-
-
-def _read(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            # One byte more than allowed tells a file that is too large, however large it is.
-            content = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise PolicyError([f"{path}: cannot be read: {error.strerror}"]) from None
-    if len(content) > MAX_FILE_BYTES:
-        raise PolicyError([f"{path}: is larger than {MAX_FILE_BYTES >> 20} MiB"])
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        before = content[: error.start]
-        position = Position(before.count(b"\n") + 1, error.start - before.rfind(b"\n"))
-        raise PolicyError(
-            [f"{path}:{position}: is not UTF-8 text (byte 0x{content[error.start]:02x})"]
-        ) from None

@@ -283,6 +283,12 @@ class PolicyFile(_Spec):
         max_length=MAX_UPSTREAMS,
     )
     stages: StagesSpec | None = Field(None, description="Stages that do not simply enforce.")
+    ratelimit: Any = Field(
+        None,
+        description="Limits of RateLimitService in envoyproxy/ratelimit's format: a domain with its "
+        "descriptors, or a list of domains (docs/ratelimit.md).",
+        json_schema_extra={"anyOf": [{"type": "object"}, {"type": "array"}]},
+    )
 
 
 def json_schema() -> dict[str, Any]:
