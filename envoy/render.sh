@@ -20,5 +20,7 @@ render() { # NAME [VARIABLE=VALUE...] -- [OPTION...]
 render gateway.yaml --
 # A sidecar: Sentinel on a Unix socket in a shared volume, the app in the same pod; closed while Sentinel is away.
 render sidecar.yaml GRPC_ADDRESS=unix:///run/sentinel/sentinel.sock DOWNSTREAM_URL=http://127.0.0.1:8080 FAIL_OPEN=false --
+# A gateway that asks the rate limit service, too: tenant, path and remote_address in the domain "shop".
+render ratelimit.yaml -- --ratelimit-domain shop
 # Sentinel as a shared service, an upstream over TLS with a base path.
 render service-tls.yaml DOWNSTREAM_URL=https://api.example.com/v1 -- --sentinel-address sentinel.sentinel.svc.cluster.local:50051

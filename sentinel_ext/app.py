@@ -22,14 +22,19 @@ from sentinel_ext.core.tenant import Tenants
 from sentinel_ext.engine import Engine
 from sentinel_ext.feedback import Feedback
 from sentinel_ext.host import HostSignals
+from sentinel_ext.live import LivePolicy
+from sentinel_ext.policy.sources import load_all
+from sentinel_ext.ratelimits import RateLimiting
 from sentinel_ext.server.admin import AdminServer
 from sentinel_ext.server.breakers import BreakerPages
 from sentinel_ext.server.grpcio import GrpcioServer
 from sentinel_ext.server.lean import LeanServer
+from sentinel_ext.server.ratelimits import RateLimitPages
 from sentinel_ext.services.authorization import Authorization
 from sentinel_ext.store.batcher import Batcher
 from sentinel_ext.store.factory import make_store
 from sentinel_ext.store.presence import Presence
+from sentinel_ext.telemetry.config import publish_config
 from sentinel_ext.telemetry.logging import DecisionLog, LogWriter
 from sentinel_ext.telemetry.metrics import Metrics
 
@@ -42,6 +47,7 @@ if TYPE_CHECKING:
     from sentinel_ext.core.policy import Policy
     from sentinel_ext.services.registry import HotStream, Unary
     from sentinel_ext.settings import Settings
+    from sentinel_ext.store.base import Store
 
 # Between NOT_SERVING and GOAWAY. Envoy's health check in our configurations asks every second, and later on a
 # busy machine: so until nobody has asked for a decision for a while, but not for ever.
@@ -82,12 +88,7 @@ class Application:
         self._place = place or Place()
         self._draining = False
         self.metrics = Metrics(__version__)
-        self._store = make_store(
-            settings.redis_url.reveal(),
-            now_us=clock.monotonic_us,
-            jitter=clock.random_unit,
-            changed=self._store_changed,
-        )
+        self._store = self._make_store()
         self._host = HostSignals(Path("/"), clock.monotonic_ns())
         self._batcher = Batcher(self._store, settings.store_timeout_ms / 1000, self._store_called)
         self._presence = Presence(
@@ -95,23 +96,70 @@ class Application:
         )
         self._tenants = Tenants(policy)
         self.feedback = Feedback(settings, policy, self._store, self.metrics, self._host)
-        self.engine = Engine(
-            Pipeline(policy, self.feedback.controller),
-            Identifier(policy.sources, clock.random_hex),
-            self._tenants,
-            self._batcher,
-            clock.monotonic_ns,
+        self.engine = self._make_engine(policy)
+        controller, called = self.feedback.controller, self._store_called
+        self.ratelimits = RateLimiting(
+            settings, policy.ratelimit, self._store, self.metrics, controller, called
         )
-        self.engine.instances = self.feedback.control.instances = lambda: self._presence.instances
-        self.engine.failed = self._failed
-        self.engine.permits = self.feedback.control
-        self.engine.observers = (self.metrics.decided, DecisionLog(clock.monotonic_ns).decided)
-        authorization = Authorization(self.engine.decide, self._failed)
-        self._servers = self._make_servers((*authorization.methods(), *self.feedback.methods(self._failed)))
-        admin_at = self._place.admin or settings.admin_address
-        pages = BreakerPages(self.feedback, may_act=settings.admin_actions)
-        self._admin = AdminServer(admin_at, self._scraped, self, pages)
+        self.ratelimits.set_instances(lambda: self._presence.instances)
+        authorization = Authorization(self.engine.decide, self._failed).methods()
+        limits, ends = self.ratelimits.methods(self._failed), self.feedback.methods(self._failed)
+        self._servers = self._make_servers((*authorization, *limits, *ends))
+        self._admin = self._make_admin()
+        self._live = self._make_live()
+        publish_config(self.metrics, self._live)
         self._publish_gauges()
+
+    def _make_store(self) -> Store:
+        settings = self._settings
+        return make_store(
+            settings.redis_url.reveal(),
+            now_us=clock.monotonic_us,
+            jitter=clock.random_unit,
+            changed=self._store_changed,
+            username=settings.redis_username,
+            password_file=settings.redis_password_file,
+            sentinel_password_file=settings.redis_sentinel_password_file,
+        )
+
+    def _make_engine(self, policy: Policy) -> Engine:
+        identifier = Identifier(policy.sources, clock.random_hex)
+        pipeline = Pipeline(policy, self.feedback.controller)
+        engine = Engine(pipeline, identifier, self._tenants, self._batcher, clock.monotonic_ns)
+        engine.instances = self.feedback.control.instances = lambda: self._presence.instances
+        engine.failed = self._failed
+        engine.permits = self.feedback.control
+        engine.observers = (self.metrics.decided, DecisionLog(clock.monotonic_ns).decided)
+        return engine
+
+    def _make_admin(self) -> AdminServer:
+        may_act = self._settings.admin_actions
+        pages = (
+            BreakerPages(self.feedback, may_act=may_act),
+            RateLimitPages(self.ratelimits, may_act=may_act),
+        )
+        return AdminServer(self._place.admin or self._settings.admin_address, self._scraped, self, pages)
+
+    def _make_live(self) -> LivePolicy:
+        policy_file, folder = self._settings.policy_file, self._settings.ratelimit_config_dir
+        live = LivePolicy(
+            () if policy_file is None else (policy_file,),
+            () if folder is None else (folder,),
+            lambda: load_all(self._settings),
+            self.replace,
+            clock.wall_s,
+            seen=self._policy.digest or None,
+        )
+        live.failed = self._failed
+        return live
+
+    def replace(self, policy: Policy) -> None:
+        """Go by another policy from now on; requests under way end under theirs."""
+        self._policy = policy
+        self.feedback.replace(policy)
+        identifier = Identifier(policy.sources, clock.random_hex)
+        self.engine.replace(policy, Pipeline(policy, self.feedback.controller), identifier)
+        self.ratelimits.replace(policy.ratelimit)
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain and return. A second signal ends the drain's wait.
@@ -123,6 +171,7 @@ class Application:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._live.reload)
         if self._place.lifeline is not None:
             loop.add_reader(self._place.lifeline, self._lifeline_moved, stop)
         try:
@@ -147,6 +196,8 @@ class Application:
             "policy": {"file": None if path is None else str(path), "plans": len(self._policy.plans)},
             "store": {"url": self._settings.redis_url.redacted, "available": available},
             "instances": self._presence.instances,
+            "config": self._live.details(),
+            **self.ratelimits.details(),
             **self.feedback.details(),
         }
 
@@ -185,7 +236,9 @@ class Application:
         await self._batcher.start()
         await self._store.start()
         await self._presence.start()
+        await self.ratelimits.start()
         await self.feedback.control.start()
+        await self._live.start()
         await self._admin.start()
         for started, server in enumerate(self._servers):
             try:
@@ -225,19 +278,25 @@ class Application:
     async def _turned_away(self, hurry: asyncio.Event) -> None:
         """Return when proxies have turned away: a listener closed earlier costs requests."""
         waited = quiet = 0.0
-        decided = self.metrics.decision_count
+        decided = self._decisions
         while waited < DRAIN_S or (quiet < DRAIN_QUIET_S and waited < DRAIN_MAX_S):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(DRAIN_POLL_S):
                     await hurry.wait()
                     return
             waited += DRAIN_POLL_S
-            before, decided = decided, self.metrics.decision_count
+            before, decided = decided, self._decisions
             quiet = quiet + DRAIN_POLL_S if decided == before else 0.0
 
+    @property
+    def _decisions(self) -> int:
+        return self.metrics.decision_count + self.ratelimits.metrics.count
+
     async def _stop_background(self) -> None:
+        await self._live.close()
         await self.feedback.control.close()
         await self._presence.close()
+        await self.ratelimits.close()
         await self._batcher.close()
         await self._store.close()
 

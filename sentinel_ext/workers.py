@@ -23,10 +23,11 @@ from prometheus_client.registry import Collector
 from sentinel_ext.errors import StartError
 from sentinel_ext.server.admin import AdminServer
 from sentinel_ext.server.breakers import BreakerPages, StoreAwayError, UnknownUpstreamError
+from sentinel_ext.server.ratelimits import NoSuchLimitError, RateLimitPages
 from sentinel_ext.telemetry.summing import WorkerMetrics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from prometheus_client import Metric
 
@@ -76,6 +77,35 @@ class Worker:
         self._admin.close()
 
 
+class WorkerRateLimits:
+    """Rate limits over admin HTTP: all workers have the same rules and one store, so any may answer."""
+
+    def __init__(self, ask: Callable[..., Awaitable[tuple[int, dict[str, Any]]]]) -> None:
+        """Ask a worker with `ask(path, body)`."""
+        self._ask = ask
+
+    async def shown(self) -> dict[str, Any]:
+        """See server/ratelimits.py."""
+        return (await self._ask("/ratelimits"))[1]
+
+    async def reset(self, domain: str, entries: Sequence[tuple[str, str]]) -> dict[str, Any]:
+        """See server/ratelimits.py."""
+        return await self._act("/ratelimits/reset", {"domain": domain, "entries": list(entries)})
+
+    async def refund(self, domain: str, entries: Sequence[tuple[str, str]], hits: int) -> dict[str, Any]:
+        """See server/ratelimits.py."""
+        body = {"domain": domain, "entries": list(entries), "hits": hits}
+        return await self._act("/ratelimits/refund", body)
+
+    async def _act(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        status, answer = await self._ask(path, body)
+        if status == 200:
+            return answer
+        if status == 404:
+            raise NoSuchLimitError
+        raise StoreAwayError(str(answer.get("error", "no worker answered")))
+
+
 class Supervisor(Collector):
     """Keeps the workers up until SIGTERM or SIGINT."""
 
@@ -85,7 +115,10 @@ class Supervisor(Collector):
         self._workers = [Worker(index, settings.workers) for index in range(settings.workers)]
         self._metrics = WorkerMetrics(settings.workers)
         self._stopping = asyncio.Event()
-        pages = BreakerPages(self, may_act=settings.admin_actions)
+        pages = (
+            BreakerPages(self, may_act=settings.admin_actions),
+            RateLimitPages(WorkerRateLimits(self._ask_any), may_act=settings.admin_actions),
+        )
         self._admin = AdminServer(settings.admin_address, self._scrape, self, pages)
 
     async def run(self) -> None:
@@ -98,6 +131,7 @@ class Supervisor(Collector):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ASK_TIMEOUT_S))
         keepers = [asyncio.create_task(self._keep(worker)) for worker in self._workers]
         poller = asyncio.create_task(self._poll())
@@ -166,6 +200,15 @@ class Supervisor(Collector):
             raise StoreAwayError(problem)
         raise UnknownUpstreamError(upstream)
 
+    async def _ask_any(self, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+        """Ask the first worker that answers; (0, {}) if none does."""
+        for worker in self._workers:
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError, ValueError):
+                method = "GET" if body is None else "POST"
+                async with self._session.request(method, worker.url + path, json=body) as response:
+                    return response.status, await response.json()
+        return 0, {}
+
     async def _keep(self, worker: Worker) -> None:
         """Start the worker again whenever it ends.
 
@@ -191,6 +234,11 @@ class Supervisor(Collector):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
             pause = min(RESTART_MAX_S, pause * 2)
+
+    def _reload(self) -> None:
+        """Pass SIGHUP on: every worker reads the files for itself."""
+        for worker in self._workers:
+            worker.signal(signal.SIGHUP)
 
     async def _stop(self, keepers: list[asyncio.Task[None]], stop: asyncio.Event) -> None:
         stop.clear()

@@ -18,6 +18,7 @@ from envoy_data_plane.envoy.type import v3 as envoy_type
 from envoy_data_plane.envoy.type.matcher import v3 as matcher
 from envoy_data_plane.google.protobuf import Any
 
+from sentinel_ext.envoy_config import ratelimit
 from sentinel_ext.envoy_config.access_log import access_log
 from sentinel_ext.envoy_config.clusters import SENTINEL, UPSTREAM
 
@@ -71,11 +72,16 @@ def _connection_manager(options: BootstrapOptions) -> hcm.HttpConnectionManager:
         ],
         access_log=[access_log()],
         route_config=_routes(options),
-        http_filters=[
-            hcm.HttpFilter(name=EXT_AUTHZ, typed_config=Any.pack(_ext_authz(options))),
-            hcm.HttpFilter(name="envoy.filters.http.router", typed_config=Any.pack(router.Router())),
-        ],
+        http_filters=_filters(options),
     )
+
+
+def _filters(options: BootstrapOptions) -> list[hcm.HttpFilter]:
+    filters = [hcm.HttpFilter(name=EXT_AUTHZ, typed_config=Any.pack(_ext_authz(options)))]
+    if options.ratelimit_domain:
+        filters.append(hcm.HttpFilter(name=ratelimit.RATELIMIT, typed_config=ratelimit.make_filter(options)))
+    last = hcm.HttpFilter(name="envoy.filters.http.router", typed_config=Any.pack(router.Router()))
+    return [*filters, last]
 
 
 def _ext_authz(options: BootstrapOptions) -> ext_authz.ExtAuthz:
@@ -106,7 +112,8 @@ def _routes(options: BootstrapOptions) -> route.RouteConfiguration:
         # Rewriting "/" to "/" is left out, so that a path without a base stays as it came.
         _route(options, "all", route.RouteMatch(prefix="/"), f"{base}/" if base else ""),
     ]
-    host = route.VirtualHost(name="all", domains=["*"], routes=routes)
+    limits = ratelimit.descriptors(options) if options.ratelimit_domain else []
+    host = route.VirtualHost(name="all", domains=["*"], routes=routes, rate_limits=limits)
     return route.RouteConfiguration(name="ingress", virtual_hosts=[host])
 
 

@@ -35,6 +35,8 @@ class BootstrapOptions(msgspec.Struct, frozen=True, kw_only=True):
         fail_open: let requests pass while Sentinel cannot be reached.
         envoy_admin: Envoy's admin interface.
         upstream: what the requests go to, as policy, metrics and breaker name it.
+        ratelimit_domain: ask the rate limit service, too, in this domain; "" does not.
+        tenant_header: its value is the descriptor `tenant`.
         ca_file: roots that an https upstream's certificate is checked against, where Envoy runs.
     """
 
@@ -49,6 +51,8 @@ class BootstrapOptions(msgspec.Struct, frozen=True, kw_only=True):
     envoy_admin: Address = Address(host="127.0.0.1", port=9901)
     upstream: str = "default"
     ca_file: str = CA_FILE
+    ratelimit_domain: str = ""
+    tenant_header: str = "x-tenant-id"
 
 
 def options_from(  # noqa: PLR0913  what the settings do not say, by name
@@ -60,6 +64,7 @@ def options_from(  # noqa: PLR0913  what the settings do not say, by name
     admin_address: Address | None = None,
     check_timeout_ms: int = CHECK_TIMEOUT_MS,
     ca_file: str = CA_FILE,
+    ratelimit_domain: str = "",
 ) -> BootstrapOptions:
     """Take the options from the settings that Sentinel itself runs with.
 
@@ -78,5 +83,7 @@ def options_from(  # noqa: PLR0913  what the settings do not say, by name
         check_timeout_ms=check_timeout_ms,
         listen_host=listen_host,
         ca_file=ca_file,
+        ratelimit_domain=ratelimit_domain,
+        tenant_header=tenant_headers[0] if tenant_headers else settings.tenant_header,
         envoy_admin=admin_address or Address(host="127.0.0.1", port=9901),
     )

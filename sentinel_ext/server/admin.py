@@ -1,4 +1,4 @@
-"""Admin HTTP: metrics, liveness, readiness and breakers, on an address of their own."""
+"""Admin HTTP: metrics, liveness, readiness and more pages, on an address of their own."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from sentinel_ext.server import listen
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from prometheus_client.registry import Collector
 
-    from sentinel_ext.server.breakers import BreakerPages
-
-# A scrape has no body, and an order to a breaker is a word.
-MAX_BODY_BYTES = 1024
+# A scrape has no body, and an order is a few words.
+MAX_BODY_BYTES = 16 * 1024
 SHUTDOWN_S = 1.0
 
 
@@ -31,15 +29,29 @@ class Readiness(Protocol):
         ...
 
 
+class Pages(Protocol):
+    """More routes.
+
+    Attributes:
+        index: their lines of the index page.
+    """
+
+    index: str
+
+    def add_to(self, app: web.Application) -> None:
+        """Add the routes."""
+        ...
+
+
 class AdminServer:
-    """GET /metrics, /healthz, /readyz, an index, and what `breakers` adds."""
+    """GET /metrics, /healthz, /readyz, an index, and what `pages` add."""
 
     def __init__(
         self,
         address: Address | socket.socket,
         metrics: Callable[[], Awaitable[Collector]],
         readiness: Readiness,
-        breakers: BreakerPages | None = None,
+        pages: Sequence[Pages] = (),
     ) -> None:
         """Listen on `address` once started; a socket is listening already, and stays its owner's."""
         self._address = address
@@ -50,9 +62,9 @@ class AdminServer:
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
-        self._has_breakers = breakers is not None
-        if breakers is not None:
-            breakers.add_to(app)
+        self._pages = pages
+        for more in pages:
+            more.add_to(app)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
 
     async def start(self) -> None:
@@ -83,9 +95,7 @@ class AdminServer:
 
     async def _index(self, _request: web.Request) -> web.Response:
         text = "Sentinel\n\n/metrics   Prometheus\n/healthz   alive\n/readyz    ready, with details\n"
-        if self._has_breakers:
-            text += "/breakers  circuit breakers; POST /breakers/{upstream} acts on one\n"
-        return web.Response(text=text)
+        return web.Response(text=text + "".join(more.index for more in self._pages))
 
     async def _metrics(self, request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))

@@ -45,6 +45,8 @@ class Breakers(Protocol):
 class BreakerPages:
     """The two routes."""
 
+    index = "/breakers  circuit breakers; POST /breakers/{upstream} acts on one\n"
+
     def __init__(self, breakers: Breakers, *, may_act: bool) -> None:
         """Show `breakers`; act only if `may_act`."""
         self._breakers = breakers

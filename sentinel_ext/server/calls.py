@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import msgspec
 
-from sentinel_ext.services.registry import RequestError, Unary
+from sentinel_ext.services.registry import Refusal, RequestError, Unary
 from sentinel_ext.wire.codes import Status
 from sentinel_ext.wire.stream import Stream
 
@@ -115,6 +115,12 @@ class Call(msgspec.Struct, eq=False):
         sent = self._protocol.connection.reply(self._stream, message)
         self._settle()
         return sent
+
+    def answer(self, answer: bytes | Refusal) -> bool:
+        """Answer with a message or a refusal. False: too late, nothing is sent."""
+        if isinstance(answer, bytes):
+            return self.reply(answer)
+        return self.fail(Status(answer.code), answer.text)
 
     def fail(self, status: Status, text: str = "") -> bool:
         """Answer with a status. False: too late, nothing is sent."""
@@ -232,12 +238,14 @@ def unary(method: Unary) -> Start:
             return
         call = Call(protocol, stream)
         try:
-            answer = handle(request, call.reply)
+            answer = handle(request, call.answer)
         except Exception as error:  # noqa: BLE001  as above
             protocol.raised(stream, error)
             return
         if isinstance(answer, bytes):
             protocol.connection.reply(stream, answer)
+        elif isinstance(answer, Refusal):
+            protocol.connection.fail(stream, Status(answer.code), answer.text)
         else:
             call.on_cancel(answer.cancel)
             call.wait()

@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha._async import ReflectionServicer
 from sentinel_ext.errors import StartError
 from sentinel_ext.server import listen
 from sentinel_ext.server.grpcio_streams import GrpcioStreams
-from sentinel_ext.services.registry import HotStream, RequestError, Unary
+from sentinel_ext.services.registry import Answer, HotStream, Refusal, RequestError, Unary
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -31,6 +31,7 @@ REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 REFLECTION_V1ALPHA = "grpc.reflection.v1alpha.ServerReflection"
 HEALTH = "grpc.health.v1.Health"
 LIVENESS = "liveness"
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 _OPTIONS = (
     # With SO_REUSEPORT a second server on the same port would silently take half of the calls.
@@ -136,21 +137,23 @@ def _unary(method: Unary) -> Callable[[bytes, grpc.aio.ServicerContext[bytes, by
             request = method.decode(data)
         except RequestError as error:
             await context.abort(grpc.StatusCode.INTERNAL, str(error))
-        later: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        later: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
-        def reply(answer: bytes) -> bool:
+        def reply(answer: Answer) -> bool:
             if later.done():
                 return False
             later.set_result(answer)
             return True
 
         outcome = method.handle(request, reply)
-        if isinstance(outcome, bytes):
-            return outcome
-        try:
-            return await later
-        except asyncio.CancelledError:
-            outcome.cancel()
-            raise
+        if not isinstance(outcome, (bytes, Refusal)):
+            try:
+                outcome = await later
+            except asyncio.CancelledError:
+                outcome.cancel()  # type: ignore[union-attr]  # it was not an answer
+                raise
+        if isinstance(outcome, Refusal):
+            await context.abort(_CODES[outcome.code], outcome.text)
+        return outcome
 
     return call

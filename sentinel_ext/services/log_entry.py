@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     Get = Callable[[str], bytes | None]
 
 HTTP_NAMESPACE = "envoy.filters.http.ext_authz"
+# Where Envoy puts the dynamic metadata of a RateLimitResponse: of rate limits that have a tier.
+LIMIT_NAMESPACE = "envoy.filters.http.ratelimit"
 TCP_NAMESPACE = "envoy.filters.network.ext_authz"
 REFUSED_HEADER = "x-sentinel-reason"
 GRPC_STATUS_HEADER = "grpc-status"
@@ -161,7 +163,8 @@ class EntryReader:
         common = entry.common_properties
         if common.intermediate_log_entry or common.access_log_type not in _FINAL:
             return Result.INTERMEDIATE
-        metadata = common.metadata.filter_metadata.get(HTTP_NAMESPACE)
+        by_filter = common.metadata.filter_metadata
+        metadata = by_filter.get(HTTP_NAMESPACE) or by_filter.get(LIMIT_NAMESPACE)
         if metadata is None:
             self._see(entry, common, None, _times(common)[1])
             return Result.NO_METADATA

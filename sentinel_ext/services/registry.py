@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
@@ -21,6 +21,28 @@ class RequestError(Exception):
     """The request's bytes are not the message the method takes; the server answers INTERNAL (13)."""
 
 
+# gRPC status codes that services answer with (grpc/grpc doc/statuscodes.md).
+INVALID_ARGUMENT = 3
+INTERNAL = 13
+UNAVAILABLE = 14
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A call that ends with a status instead of an answer.
+
+    Attributes:
+        code: of gRPC, not OK.
+        text: reaches the client.
+    """
+
+    code: int
+    text: str
+
+
+# What ends a call.
+Answer: TypeAlias = bytes | Refusal
+
+
 class Unary(msgspec.Struct, frozen=True):
     """One unary method.
 
@@ -28,14 +50,14 @@ class Unary(msgspec.Struct, frozen=True):
         service: full name, `envoy.service.auth.v3.Authorization`.
         name: `Check`.
         decode: bytes → message; raises RequestError.
-        handle: (message, reply) → the answer's bytes at once, or a Cancellable; then `reply(bytes)` is called
-            once later and says whether the answer could still be sent. Never raises.
+        handle: (message, reply) → the answer at once, or a Cancellable; then `reply(answer)` is called once
+            later and says whether the answer could still be sent. Never raises.
     """
 
     service: str
     name: str
     decode: Callable[[bytes], Any]
-    handle: Callable[[Any, Callable[[bytes], bool]], bytes | Cancellable]
+    handle: Callable[[Any, Callable[[Answer], bool]], Answer | Cancellable]
 
     @property
     def path(self) -> str:

@@ -49,7 +49,7 @@ class Fleet:
 @asynccontextmanager
 async def serving(*, may_act: bool = True) -> AsyncIterator[tuple[Fleet, aiohttp.ClientSession]]:
     fleet, address = Fleet(), Address("127.0.0.1", free_tcp_port())
-    server = AdminServer(address, fleet.collect, fleet, BreakerPages(fleet, may_act=may_act))
+    server = AdminServer(address, fleet.collect, fleet, (BreakerPages(fleet, may_act=may_act),))
     await server.start()
     try:
         async with aiohttp.ClientSession(f"http://{address}") as session:

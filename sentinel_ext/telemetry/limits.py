@@ -1,0 +1,155 @@
+"""Metrics and log of rate limit requests. Rules are labels in bounded number (core/ratelimit/tallies.py)."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+from sentinel_ext.core.ratelimit.outcome import Cause, Outcome, Problem
+from sentinel_ext.core.token_bucket import NANO, TokenBucket
+from sentinel_ext.telemetry.hot import HotCounter, HotHistogram, HotHistograms
+from sentinel_ext.telemetry.logging import DENIALS_PER_S
+from sentinel_ext.telemetry.metrics import DECISION_BUCKETS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from prometheus_client import CollectorRegistry, Metric
+
+    from sentinel_ext.core.ratelimit.plan import Plan
+    from sentinel_ext.core.ratelimit.tallies import Tallies, Tally
+
+_NS = 1e-9
+_OK, _SHADOW = ("ok", ""), ("ok", "shadow")
+_OVER = {cause: ("over_limit", "" if cause is None else cause.value) for cause in (None, *Cause)}
+_PROBLEMS = {
+    Problem.NO_DOMAIN: "no_domain",
+    Problem.NO_DESCRIPTORS: "no_descriptors",
+    Problem.NO_RULES: "no_rules",
+    Problem.UNKNOWN_UNIT: "unknown_unit",
+    Problem.STORE: "store_unavailable",
+}
+_READS: dict[str, tuple[str, Callable[[Tally], int]]] = {
+    "sentinel_ratelimit_hits": ("Hits by rule, whatever came of them.", lambda tally: tally.total),
+    "sentinel_ratelimit_over_limit": ("Hits over a rule's limit.", lambda tally: tally.over),
+    "sentinel_ratelimit_near_limit": (
+        "Hits above RATELIMIT_NEAR_LIMIT_RATIO of a rule's limit and not over it.",
+        lambda tally: tally.near,
+    ),
+    "sentinel_ratelimit_within_limit": (
+        "Hits of requests within a rule's limit.",
+        lambda tally: tally.within,
+    ),
+    "sentinel_ratelimit_over_limit_cached": (
+        "Hits over the limit that were answered without the store.",
+        lambda tally: tally.cached,
+    ),
+    "sentinel_ratelimit_shadow": (
+        "Hits over the limit that shadow mode let pass.",
+        lambda tally: tally.shadow,
+    ),
+}
+
+
+class LimitMetrics(Collector):
+    """Counts requests, and shows the rules' tallies."""
+
+    def __init__(self, registry: CollectorRegistry, tallies: Tallies) -> None:
+        """Join `registry`."""
+        self._tallies = tallies
+        self._decisions = HotCounter(
+            "sentinel_ratelimit_decisions",
+            "Rate limit requests by verdict (ok, over_limit, error) and cause.",
+            ["verdict", "cause"],
+        )
+        self._times = {verdict: HotHistogram(DECISION_BUCKETS) for verdict in ("ok", "over_limit", "error")}
+        registry.register(self._decisions)
+        registry.register(
+            HotHistograms(
+                "sentinel_ratelimit_duration_seconds",
+                "From a rate limit request's arrival to its answer, the store's share included.",
+                "verdict",
+                self._times,
+            )
+        )
+        registry.register(self)
+        self._ok_time, self._over_time = self._times["ok"], self._times["over_limit"]
+
+    @property
+    def count(self) -> int:
+        """Requests so far."""
+        return sum(self._decisions.counts.values())
+
+    def decided(self, _plan: Plan, outcome: Outcome | Problem, elapsed_ns: int) -> None:
+        """Count a request."""
+        if isinstance(outcome, Problem):
+            self.refused(outcome)
+            self._times["error"].observe(elapsed_ns * _NS)
+        elif outcome.over:
+            self._decisions.inc(_OVER[outcome.cause])
+            self._over_time.observe(elapsed_ns * _NS)
+        else:
+            self._decisions.inc(_SHADOW if outcome.refused or outcome.shadow_over else _OK)
+            self._ok_time.observe(elapsed_ns * _NS)
+
+    def refused(self, problem: Problem) -> None:
+        """Count a request that could not be decided."""
+        self._decisions.inc(("error", _PROBLEMS[problem]))
+
+    def collect(self) -> Iterator[Metric]:
+        """Read the tallies, as prometheus_client's Collector."""
+        tallies = list(self._tallies)
+        for name, (text, read) in _READS.items():
+            family = CounterMetricFamily(name, text, labels=["domain", "rule"])
+            for tally in tallies:
+                family.add_metric([tally.domain, tally.rule], read(tally))
+            yield family
+
+
+class LimitLog:
+    """Logs which rule refused what: at info at most DENIALS_PER_S per second, all requests at debug."""
+
+    def __init__(self, now_ns: Callable[[], int]) -> None:
+        """Log to `sentinel.ratelimit`."""
+        self._logger = logging.getLogger("sentinel.ratelimit")
+        self._all = self._logger.isEnabledFor(logging.DEBUG)
+        self._some = self._logger.isEnabledFor(logging.INFO)
+        self._now_ns = now_ns
+        self._bucket = TokenBucket(DENIALS_PER_S, DENIALS_PER_S * NANO, now_ns())
+        self._left_out = 0
+        # When the bucket has a token again: refusals may come by the ten thousand.
+        self._quiet_until_ns = 0
+
+    def decided(self, plan: Plan, outcome: Outcome | Problem, elapsed_ns: int) -> None:
+        """Log one request, or count it as left out."""
+        if self._all:
+            self._write(logging.DEBUG, plan, outcome, elapsed_ns)
+        elif self._some and (isinstance(outcome, Problem) or outcome.over):
+            now_ns = self._now_ns()
+            if now_ns < self._quiet_until_ns:
+                self._left_out += 1
+            elif self._bucket.try_acquire(1, now_ns):
+                self._write(logging.INFO, plan, outcome, elapsed_ns)
+            else:
+                self._left_out += 1
+                self._quiet_until_ns = now_ns + NANO // DENIALS_PER_S
+
+    def _write(self, level: int, plan: Plan, outcome: Outcome | Problem, elapsed_ns: int) -> None:
+        fields: dict[str, Any] = {"domain": plan.domain, "duration_us": elapsed_ns // 1000}
+        if isinstance(outcome, Problem):
+            word = "not decided"
+            fields["reason"] = outcome.value
+        else:
+            word = "over limit" if outcome.over else "within limits"
+            pairs = zip(plan.lines, outcome.statuses, strict=True)
+            fields["rules"] = [line.rule for line, status in pairs if status.over]
+            fields["limits"] = [
+                status.limit.name for status in outcome.statuses if status.over and status.limit
+            ]
+            fields["reason"] = None if outcome.cause is None else outcome.cause.value
+        if self._left_out:
+            fields["left_out"], self._left_out = self._left_out, 0
+        self._logger.log(level, word, extra=fields)
