@@ -8,7 +8,7 @@ GO_BIN := .tools/bin
 GO_TOOLS := $(GO_BIN)/grpcurl $(GO_BIN)/h2spec
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench fuzz fuzz-guided sim sim-check lint tools format protos schema examples clean
+.PHONY: help demo test peer bench fuzz fuzz-guided sim sim-check lint tools format protos schema examples clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -38,6 +38,17 @@ $(GO_TOOLS):
 	  echo "building $$package into $(GO_BIN) (once)" >&2; \
 	  GOBIN=$(CURDIR)/$(GO_BIN) GOFLAGS=-trimpath go install $$package 2>$@.log && exit 0; \
 	done; cat $@.log >&2; exit 1
+
+peer: .tools/bin/ratelimit-peer ## build envoyproxy/ratelimit, to measure beside it (needs Go)
+
+# A commit, because the project makes no releases.
+.tools/bin/ratelimit-peer: PEER := github.com/envoyproxy/ratelimit/src/service_cmd@v1.4.1-0.20260122083618-3fb702589d36
+.tools/bin/ratelimit-peer:
+	@command -v go >/dev/null || { echo "NO GO ON PATH: the peer cannot be built" >&2; exit 1; }
+	@mkdir -p $(GO_BIN)
+	@echo "building $(PEER) (once)" >&2
+	@GOBIN=$(CURDIR)/$(GO_BIN) GOFLAGS=-trimpath go install $(PEER)
+	@mv $(GO_BIN)/service_cmd $@
 
 bench: $(STAMP) ## measure: wire, whole Check, through Envoy, growth (ARGS='--only check --json out.json')
 	@$(BIN)/python -m benchmarks.run $(ARGS)

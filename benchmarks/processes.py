@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -22,7 +23,7 @@ from benchmarks.load import Result
 from sentinel_ext.clock import monotonic_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from benchmarks.client import Plan
@@ -116,6 +117,18 @@ def load(plan: Plan, cores: set[int]) -> Result:
         said = last_line(done.stderr.decode(errors="replace"))
         raise UnavailableError(f"the load client gave up: {said}")
     return msgspec.json.decode(done.stdout, type=Result)
+
+
+@contextmanager
+def frozen(pids: Sequence[int]) -> Iterator[None]:
+    """Stop processes for a while: what idle ones do would cost the one measured on their core."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 def free_port() -> int:

@@ -44,6 +44,7 @@ class Running(msgspec.Struct, frozen=True):
     admin_port: int
     pid: int
     redis_pid: int
+    redis_socket: str
     environment: dict[str, str]
 
     def fallbacks(self) -> float:
@@ -53,12 +54,15 @@ class Running(msgspec.Struct, frozen=True):
         return sum(float(line.rpartition(" ")[2]) for line in lines)
 
 
-def start(programs: Programs, server: str, extra: Mapping[str, str] | None = None) -> Running:
+def start(
+    programs: Programs, server: str, extra: Mapping[str, str] | None = None, *, name: str = ""
+) -> Running:
     """Start a Redis on core 1 and Sentinel on core 0.
 
     Args:
         server: which server carries gRPC, the setting GRPC_SERVER.
         extra: more settings.
+        name: of its Redis, where one scope has several.
 
     Raises:
         UnavailableError: this Sentinel has no such setting, or does not start.
@@ -70,7 +74,7 @@ def start(programs: Programs, server: str, extra: Mapping[str, str] | None = Non
     else:
         # Sentinel would take the unknown name for a misspelt one, warn, and serve on grpcio.
         raise UnavailableError(f"this Sentinel has no setting GRPC_SERVER, so not {server} either")
-    socket, redis_pid = start_redis(programs, server)
+    socket, redis_pid = start_redis(programs, name or server)
     policy = programs.folder / "policy.yaml"
     policy.write_text(POLICY, encoding="utf-8")
     port, admin_port = free_port(), free_port()
@@ -90,7 +94,7 @@ def start(programs: Programs, server: str, extra: Mapping[str, str] | None = Non
     pid = programs.python(
         "sentinel_ext", "serve", cores=cpu.core(0), is_ready=lambda: _is_ready(ready), **environment
     )
-    return Running(port, admin_port, pid, redis_pid, environment)
+    return Running(port, admin_port, pid, redis_pid, socket, environment)
 
 
 def start_redis(programs: Programs, name: str) -> tuple[str, int]:
