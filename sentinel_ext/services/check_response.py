@@ -15,6 +15,7 @@ from google.rpc import code_pb2
 from sentinel_ext.core.identify import CORRELATION_HEADER, TRACEPARENT_HEADER
 from sentinel_ext.core.tenant import Tenant
 from sentinel_ext.services import answer
+from sentinel_ext.services.varint import varint
 
 if TYPE_CHECKING:
     from sentinel_ext.core.decision import Decision
@@ -35,22 +36,13 @@ _READY_LENGTHS = 65
 MAX_CACHED = 4096
 
 
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
 # A response of the usual kind is some 500 bytes.
-_LENGTHS = tuple(_varint(length) for length in range(1024))
+_LENGTHS = tuple(varint(length) for length in range(1024))
 
 
 def _length(body: bytes) -> bytes:
     size = len(body)
-    return _LENGTHS[size] if size < 1024 else _varint(size)
+    return _LENGTHS[size] if size < 1024 else varint(size)
 
 
 def _field(tag: bytes, body: bytes) -> bytes:
@@ -59,9 +51,9 @@ def _field(tag: bytes, body: bytes) -> bytes:
 
 def _header_prefix(tag: bytes, name: bytes, length: int) -> bytes:
     """All that stands before a header's value."""
-    value_at = _field(b"\x0a", name) + b"\x12" + _varint(length)
-    header_at = b"\x0a" + _varint(len(value_at) + length) + value_at
-    return tag + _varint(len(header_at) + length + len(_OVERWRITE)) + header_at
+    value_at = _field(b"\x0a", name) + b"\x12" + varint(length)
+    header_at = b"\x0a" + varint(len(value_at) + length) + value_at
+    return tag + varint(len(header_at) + length + len(_OVERWRITE)) + header_at
 
 
 def _header(tag: bytes, name: str, value: str) -> bytes:
@@ -71,9 +63,9 @@ def _header(tag: bytes, name: str, value: str) -> bytes:
 
 def _entry_prefix(name: bytes, length: int) -> bytes:
     """All that stands before the value of a google.protobuf.Struct's text field."""
-    value_at = b"\x1a" + _varint(length)
-    entry_at = _field(b"\x0a", name) + b"\x12" + _varint(len(value_at) + length) + value_at
-    return b"\x0a" + _varint(len(entry_at) + length) + entry_at
+    value_at = b"\x1a" + varint(length)
+    entry_at = _field(b"\x0a", name) + b"\x12" + varint(len(value_at) + length) + value_at
+    return b"\x0a" + varint(len(entry_at) + length) + entry_at
 
 
 def _entry(name: str, value: str) -> bytes:
@@ -180,11 +172,11 @@ def _denied(decision: Decision) -> bytes:
     status = answer.http_status(decision.reason)
     headers = [*answer.client_headers(decision), ("content-type", answer.PROBLEM_TYPE)]
     parts = [
-        _field(b"\x0a", b"\x08" + _varint(status)),  # envoy.type.v3.StatusCode has HTTP's numbers
+        _field(b"\x0a", b"\x08" + varint(status)),  # envoy.type.v3.StatusCode has HTTP's numbers
         *[_header(_DENIED_HEADER, *header) for header in headers],
         _field(b"\x1a", answer.problem_body(decision).encode()),
     ]
-    rpc_status = _field(_STATUS, b"\x08" + _varint(_DENIED_CODE[status]))
+    rpc_status = _field(_STATUS, b"\x08" + varint(_DENIED_CODE[status]))
     return rpc_status + _field(_DENIED, b"".join(parts)) + _metadata(decision)
 
 
@@ -223,6 +215,6 @@ def _text_value(text: str) -> bytes:
 
 
 # The answer for a fault of our own: counts as an error at Envoy, honours failure_mode_allow.
-ERROR = _field(_STATUS, b"\x08" + _varint(code_pb2.INTERNAL)) + _field(
-    _ERROR, _field(b"\x0a", b"\x08" + _varint(503))
+ERROR = _field(_STATUS, b"\x08" + varint(code_pb2.INTERNAL)) + _field(
+    _ERROR, _field(b"\x0a", b"\x08" + varint(503))
 )

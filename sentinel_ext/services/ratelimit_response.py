@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from google.protobuf import struct_pb2
 
 from sentinel_ext.core.ratelimit.rules import Unit
+from sentinel_ext.services.varint import varint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,17 +41,8 @@ _CODE_OK, _CODE_OVER = b"\x08\x01", b"\x08\x02"
 _CURRENT_LIMIT, _REMAINING, _UNTIL_RESET = b"\x12", b"\x18", b"\x22"
 
 
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
 # Lengths, counts, and the seconds of an hour.
-_SMALL = tuple(_varint(number) for number in range(4096))
+_SMALL = tuple(varint(number) for number in range(4096))
 _HIGH = tuple(bytes((number & 0x7F | 0x80, number >> 7 | 0x80)) for number in range(1 << 14))
 
 
@@ -58,7 +50,7 @@ def _number(number: int) -> bytes:
     if number < 4096:
         return _SMALL[number]
     if number < 1 << 14:
-        return _varint(number)
+        return varint(number)
     # Two digits from a table: a third of the loop's time for what is left of a large limit.
     return _HIGH[number & 0x3FFF] + _number(number >> 14)
 
@@ -115,9 +107,9 @@ class ResponseEncoder:
     def _remember(self, limit: Limit) -> bytes:
         if len(self._limits) >= MAX_CACHED:
             self._limits.clear()
-        requests = b"\x08" + _varint(limit.requests) if limit.requests else b""
+        requests = b"\x08" + varint(limit.requests) if limit.requests else b""
         unit = _UNITS[limit.unit]
-        body = requests + (b"\x10" + _varint(unit) if unit else b"") + _text(b"\x1a", limit.name)
+        body = requests + (b"\x10" + varint(unit) if unit else b"") + _text(b"\x1a", limit.name)
         made = self._limits[limit] = _field(_CURRENT_LIMIT, body)
         return made
 
