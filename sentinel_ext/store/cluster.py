@@ -166,7 +166,9 @@ class ClusterStore:
             self._many(owner, [commands[at] for at in places], asking=asking, is_hot=is_hot)
             for (owner, asking), places in ways.items()
         ]
-        for places, replies in zip(ways.values(), await asyncio.gather(*asked), strict=True):
+        # A task each, which costs as much as the call: not for one master alone.
+        replies_of_all = [await asked[0]] if len(asked) == 1 else await asyncio.gather(*asked)
+        for places, replies in zip(ways.values(), replies_of_all, strict=True):
             for at, reply in zip(places, replies, strict=True):
                 results[at] = reply
 
