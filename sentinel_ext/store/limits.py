@@ -28,7 +28,6 @@ MAX_KEYS: Final = 65_535
 _ENTRY = struct.Struct("<HBBddddII")
 _REPLY = struct.Struct("<Bqqqqqq")
 _BACK = struct.Struct("<Bdddd")
-_COUNTS = [bytes((number,)) for number in range(256)]
 
 
 class LimitStore(Protocol):
@@ -72,7 +71,7 @@ def encode(requests: Iterable[RequestAsk]) -> tuple[list[bytes], bytes]:
     places: dict[bytes, int] = {}
     place_of, pack, parts = places.setdefault, _ENTRY.pack, []
     for request in requests:
-        parts.append(_COUNTS[len(request)])
+        parts.append(len(request).to_bytes(2, "little"))
         for ask in request:
             place = place_of(ask.key, len(places))
             parts.append(

@@ -241,7 +241,13 @@ def test_equal_keys_travel_once() -> None:
     keys, packed = encode([(ask("a"), ask("b")), (ask("a"),)])
 
     assert [b"a", b"b"] == keys
-    assert 2 + 3 * 44 == len(packed)
+    assert 2 * 2 + 3 * 44 == len(packed)
+
+
+async def test_a_request_may_have_as_many_counters_as_rules_and_descriptors_allow(timed: Timed) -> None:
+    most = [ask(f"{number}") for number in range(64 * 8)]
+
+    assert {1} == {answer.used for answer in await one(timed, *most)}
 
 
 async def test_memory_is_bounded() -> None:

@@ -2,7 +2,7 @@
 --
 -- KEYS   the counters, each once.
 -- ARGV   [1] requests, packed little-endian, served in order; per request:
---            B  n         counters of the request; per counter:
+--            I2 n         counters of the request; per counter:
 --            I2 place     of its key in KEYS, from 0
 --            B  kind      0 fixed window, 1 sliding window, 2 GCRA
 --            B  flags     1 binding: over refuses the request; 2 quota: over on all of these refuses it;
@@ -149,8 +149,8 @@ end
 local packed, at, size, replies, filled = ARGV[1], 1, #ARGV[1], {}, 0
 local entries = {}
 while at <= size do
-  local n = string.byte(packed, at)
-  at = at + 1
+  local n
+  n, at = unpack_('<I2', packed, at)
   local refused, quotas, quotas_over = false, 0, 0
   for j = 1, n do
     local e = entries[j] or {}
