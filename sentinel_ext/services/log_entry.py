@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     Get = Callable[[str], bytes | None]
 
 HTTP_NAMESPACE = "envoy.filters.http.ext_authz"
+TCP_NAMESPACE = "envoy.filters.network.ext_authz"
 # Where Envoy puts the dynamic metadata of a RateLimitResponse: of rate limits that have a tier.
 LIMIT_NAMESPACE = "envoy.filters.http.ratelimit"
-TCP_NAMESPACE = "envoy.filters.network.ext_authz"
+TCP_LIMIT_NAMESPACE = "envoy.filters.network.ratelimit"
 REFUSED_HEADER = "x-sentinel-reason"
 GRPC_STATUS_HEADER = "grpc-status"
 
@@ -49,6 +50,7 @@ _NS_PER_S = outcome.NS_PER_S
 _UPSTREAM_ANSWERED = outcome.UPSTREAM_ANSWERED
 _OK = Outcome.OK  # names of this module cost half of an enum's attribute
 _COUNTED, _BAD_DURATION = Result.COUNTED, Result.BAD_DURATION
+_NO_WORDS: Get = dict[str, bytes]().get
 
 
 class Observer(Protocol):
@@ -171,8 +173,13 @@ class EntryReader:
         get = metadata.fields.get
         decision_id, tier = get("decision_id"), _TIERS.get(get("tier"))
         if tier is None or not _is_id(decision_id):
-            self._see(entry, common, None, _times(common)[1])
-            return Result.FOREIGN_METADATA
+            # Another service may answer Check in front of our rate limits.
+            limits = by_filter.get(LIMIT_NAMESPACE)
+            get = _NO_WORDS if limits is None else limits.fields.get
+            decision_id, tier = get("decision_id"), _TIERS.get(get("tier"))
+            if tier is None or not _is_id(decision_id):
+                self._see(entry, common, None, _times(common)[1])
+                return Result.FOREIGN_METADATA
         if not self._recent.is_new(decision_id):
             return Result.DUPLICATE
         latency_us, duration_us, is_sane = _times(common)
@@ -190,7 +197,8 @@ class EntryReader:
         common = entry.common_properties
         if common.intermediate_log_entry or common.access_log_type not in _FINAL:
             return Result.INTERMEDIATE
-        metadata = common.metadata.filter_metadata.get(TCP_NAMESPACE)
+        by_filter = common.metadata.filter_metadata
+        metadata = by_filter.get(TCP_NAMESPACE) or by_filter.get(TCP_LIMIT_NAMESPACE)
         if metadata is None:
             return Result.NO_METADATA
         get = metadata.fields.get

@@ -42,7 +42,7 @@ SERVICE: Final = "envoy.service.ratelimit.v3.RateLimitService"
 # What a configuration of Envoy asks is a handful of short entries; a header's value may be one of them.
 MAX_DESCRIPTORS: Final = 64
 MAX_ENTRIES: Final = 32
-MAX_TEXT: Final = 8 * 1024
+MAX_TEXT_BYTES: Final = 8 * 1024
 # RateLimitDescriptor.is_negative_hits: newer than the generated classes (field 4 in Envoy 1.40).
 _NEGATIVE_FIELD: Final = 4
 
@@ -79,7 +79,7 @@ class RateLimits:
         self._decide = decide
         self._headers = headers
         self._failed = failed
-        self._encode = ResponseEncoder().encode
+        self._encoder = ResponseEncoder()
 
     def methods(self) -> tuple[Unary, ...]:
         """Return what a server mounts."""
@@ -104,8 +104,11 @@ class RateLimits:
 
     def _respond(self, outcome: Outcome | Problem | None) -> Answer:
         if isinstance(outcome, Outcome):
+            kept = self._encoder.kept(outcome)
+            if kept is not None:
+                return kept
             try:
-                return self._encode(outcome, self._headers(outcome))
+                return self._encoder.encode(outcome, self._headers(outcome))
             except Exception as error:  # noqa: BLE001  as above
                 self._failed(error)
                 return _FAULT
@@ -129,29 +132,34 @@ def parse(message: bytes) -> Query:
         raise RequestError("the request is not an envoy.service.ratelimit.v3.RateLimitRequest") from error
     if len(request.descriptors) > MAX_DESCRIPTORS:
         raise TooLargeError(f"more than {MAX_DESCRIPTORS} descriptors in a request")
-    if len(request.domain) > MAX_TEXT:
-        raise TooLargeError(f"a domain of more than {MAX_TEXT} characters")
-    descriptors = tuple([_descriptor(descriptor) for descriptor in request.descriptors])
-    return Query(request.domain, descriptors, request.hits_addend or 1, request.hits_addend)
+    if _is_long(request.domain):
+        raise TooLargeError(f"a domain of more than {MAX_TEXT_BYTES} bytes")
+    hits = request.hits_addend or 1
+    descriptors = tuple([_descriptor(descriptor, hits) for descriptor in request.descriptors])
+    return Query(request.domain, descriptors, hits, request.hits_addend)
 
 
-def _descriptor(descriptor: ratelimit_pb2.RateLimitDescriptor) -> Descriptor:
+def _descriptor(descriptor: ratelimit_pb2.RateLimitDescriptor, request_hits: int) -> Descriptor:
     if len(descriptor.entries) > MAX_ENTRIES:
         raise TooLargeError(f"more than {MAX_ENTRIES} entries in a descriptor")
     entries = tuple([(entry.key, entry.value) for entry in descriptor.entries])
     for key, value in entries:
-        if len(key) > MAX_TEXT or len(value) > MAX_TEXT:
-            raise TooLargeError(f"a key or value of more than {MAX_TEXT} characters")
+        if _is_long(key) or _is_long(value):
+            raise TooLargeError(f"a key or value of more than {MAX_TEXT_BYTES} bytes")
     hits: int | None = None
     if descriptor.HasField("hits_addend"):
         hits = min(descriptor.hits_addend.value, MAX_HITS)
-        if hits and _is_negative(descriptor):
-            hits = -hits
+    if _is_negative(descriptor):
+        hits = -(request_hits if hits is None else hits)
     override = None
     if descriptor.HasField("limit"):
         limit = descriptor.limit
         override = Override(limit.requests_per_unit, _UNITS.get(limit.unit, Unit.UNKNOWN))
     return Descriptor(entries, hits, override)
+
+
+def _is_long(text: str) -> bool:
+    return len(text) > MAX_TEXT_BYTES or (not text.isascii() and len(text.encode()) > MAX_TEXT_BYTES)
 
 
 def _is_negative(descriptor: Any) -> bool:  # noqa: ANN401  the stubs know no unknown fields

@@ -1,7 +1,7 @@
 """Response headers that Sentinel makes of a rate limit decision; Envoy's own come from the statuses.
 
 Two styles: the three of envoyproxy/ratelimit, and the structured fields of
-draft-ietf-httpapi-ratelimit-headers-10.
+draft-ietf-httpapi-ratelimit-headers-11.
 """
 
 from __future__ import annotations
@@ -76,10 +76,19 @@ def _draft(outcome: Outcome) -> Headers:
             continue
         name = _quoted(limit.name or f"limit-{at + 1}")
         policies.append(f"{name};q={limit.requests};w={limit.window_s}")
-        states.append(f"{name};r={status.remaining};t={max(1, _seconds(status.reset_us or 0))}")
+        states.append(f"{name};r={status.remaining};t={max(1, _seconds(_until_more_us(status)))}")
     if not policies:
         return _NONE
     return (("RateLimit-Policy", ", ".join(policies)), ("RateLimit", ", ".join(states)))
+
+
+def _until_more_us(status: Status) -> int:
+    """Return how long no more than what remains can be used, which `retry-after` must not come before.
+
+    A GCRA limit resets when nothing is in use any more, long after the next hits fit.
+    """
+    reset_us = status.reset_us or 0
+    return min(reset_us, status.retry_us) if status.over and status.retry_us else reset_us
 
 
 def _quoted(text: str) -> str:

@@ -68,12 +68,13 @@ class ResponseEncoder:
         # The limiter gives the same refusal until a number in it changes.
         self._refusals: dict[Outcome, bytes] = {}
 
+    def kept(self, outcome: Outcome) -> bytes | None:
+        """Return the response if it was written before: a flood of refusals needs no headers made."""
+        return self._refusals.get(outcome) if outcome.over else None
+
     def encode(self, outcome: Outcome, headers: Sequence[tuple[str, str]]) -> bytes:
         """Return the response with `headers` for the client."""
         if outcome.over:
-            kept = self._refusals.get(outcome)
-            if kept is not None:
-                return kept
             if len(self._refusals) >= MAX_CACHED:
                 self._refusals.clear()
             made = self._refusals[outcome] = self._encoded(outcome, headers)

@@ -14,7 +14,14 @@ from sentinel_ext.core.ratelimit.asks import MAX_HITS
 from sentinel_ext.core.ratelimit.outcome import Cause, Outcome, Status
 from sentinel_ext.core.ratelimit.query import Descriptor
 from sentinel_ext.core.ratelimit.rules import Limit, Unit
-from sentinel_ext.services.ratelimit import MAX_DESCRIPTORS, MAX_ENTRIES, MAX_TEXT, TooLargeError, parse
+from sentinel_ext.services.ratelimit import (
+    MAX_DESCRIPTORS,
+    MAX_ENTRIES,
+    MAX_TEXT_BYTES,
+    RateLimits,
+    TooLargeError,
+    parse,
+)
 from sentinel_ext.services.ratelimit_headers import MAX_POLICIES, make_headers
 from sentinel_ext.services.ratelimit_response import MAX_CACHED, ResponseEncoder
 from sentinel_ext.services.registry import RequestError
@@ -84,8 +91,21 @@ def test_kept_parts_are_bounded_and_a_refusal_is_written_once():
 
     assert len(encoder._limits) <= MAX_CACHED
     assert len(encoder._refusals) <= MAX_CACHED
-    again = encoder.encode(refusals[-1], [("a", "second")])
-    assert b"first" in again
+    assert b"first" in (encoder.kept(refusals[-1]) or b"")
+    assert None is encoder.kept(Outcome(True, (Status(over=True),)))
+
+
+def test_a_refusal_given_again_needs_no_headers():
+    refusal, made = Outcome(True, (Status(over=True),)), []
+
+    def headers(outcome: Outcome) -> list[tuple[str, str]]:
+        made.append(outcome)
+        return [("a", "b")]
+
+    service = RateLimits(lambda _message, _parse, _deliver: refusal, headers, lambda _error: None)
+
+    assert 1 == len({service.should_rate_limit(b"", lambda _answer: True) for _ in range(3)})
+    assert [refusal] == made
 
 
 def request(*descriptors: dict[str, Any], **more: Any) -> bytes:
@@ -111,6 +131,17 @@ def test_negative_hits_are_read_though_the_generated_classes_do_not_know_them():
     assert (Descriptor((), -5),) == parse(made.SerializeToString()).descriptors
 
 
+@pytest.mark.parametrize(("addend", "hits"), [(0, -1), (7, -7)])
+def test_negative_hits_without_a_number_are_the_requests(addend, hits):
+    made = rls_pb2.RateLimitRequest(domain="d", hits_addend=addend)
+    made.descriptors.add().MergeFromString(b"\x20\x01")
+    made.descriptors.add().MergeFromString(b"\x20\x00")
+
+    assert (hits, None) == tuple(
+        descriptor.hits for descriptor in parse(made.SerializeToString()).descriptors
+    )
+
+
 def test_an_override_of_an_unknown_unit_is_unknown():
     made = rls_pb2.RateLimitRequest(domain="d")
     made.descriptors.add().limit.MergeFromString(b"\x08\x05\x10\x63")  # 5 per unit 99
@@ -124,14 +155,26 @@ def test_an_override_of_an_unknown_unit_is_unknown():
     [
         request(*[{}] * (MAX_DESCRIPTORS + 1)),
         request({"entries": [{"key": "k"}] * (MAX_ENTRIES + 1)}),
-        request({"entries": [{"key": "k" * (MAX_TEXT + 1)}]}),
-        request({"entries": [{"key": "k", "value": "v" * (MAX_TEXT + 1)}]}),
-        request(domain="d" * (MAX_TEXT + 1)),
+        request({"entries": [{"key": "k" * (MAX_TEXT_BYTES + 1)}]}),
+        request({"entries": [{"key": "k", "value": "v" * (MAX_TEXT_BYTES + 1)}]}),
+        request({"entries": [{"key": "k", "value": "é" * (MAX_TEXT_BYTES // 2) + "v"}]}),
+        request(domain="d" * (MAX_TEXT_BYTES + 1)),
     ],
 )
 def test_a_request_beyond_the_bounds_is_refused(message):
     with pytest.raises(TooLargeError):
         parse(message)
+
+
+def test_a_request_at_the_bounds_is_read():
+    text, umlauts = "k" * MAX_TEXT_BYTES, "é" * (MAX_TEXT_BYTES // 2)
+    longest = {"entries": [{"key": text, "value": umlauts}] * MAX_ENTRIES}
+    query = parse(request(longest, *[{}] * (MAX_DESCRIPTORS - 1), domain=text))
+
+    assert (MAX_DESCRIPTORS, ((text, umlauts),) * MAX_ENTRIES) == (
+        len(query.descriptors),
+        query.descriptors[0].entries,
+    )
 
 
 @given(st.binary(max_size=200))
@@ -172,6 +215,22 @@ def test_the_drafts_headers_name_every_limit():
         ("RateLimit-Policy", '"a\\"b";q=10;w=60, "limit-3";q=5;w=60'),
         ("RateLimit", '"a\\"b";r=7;t=58, "limit-3";r=1;t=58'),
     ] == list(make_headers("draft")(outcome))
+
+
+@given(st.integers(1, 10**10), st.integers(1, 10**10), st.booleans())
+def test_retry_after_does_not_come_before_a_refused_limits_window_ends(reset_us, retry_us, over):
+    """As the draft demands (its §6): GCRA limits fit hits again long before they are reset."""
+    at = Status(over, Limit(requests=5, window_us=60_000_000), 0, reset_us, retry_us)
+    headers = dict(
+        make_headers("draft")(Outcome(over, (at,), Cause.RATE_LIMITED if over else None, retry_us))
+    )
+
+    until_s = int(headers["RateLimit"].rpartition("t=")[2])
+    assert until_s <= -(-reset_us // 1_000_000)
+    if over:
+        assert until_s <= int(headers["retry-after"])
+    else:
+        assert until_s == -(-reset_us // 1_000_000)
 
 
 def test_a_refusal_says_when_to_come_again_and_why_in_every_style():

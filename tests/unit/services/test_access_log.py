@@ -17,7 +17,12 @@ from sentinel_ext.core.model import Tier
 from sentinel_ext.core.policy import UpstreamRules
 from sentinel_ext.services import log_entry
 from sentinel_ext.services.access_log import AccessLogs
-from sentinel_ext.services.log_entry import MAX_NAME_BYTES, MAX_REMEMBERED
+from sentinel_ext.services.log_entry import (
+    LIMIT_NAMESPACE,
+    MAX_NAME_BYTES,
+    MAX_REMEMBERED,
+    TCP_LIMIT_NAMESPACE,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -217,6 +222,34 @@ def test_a_tcp_connection_ends_and_is_no_http_request(house):
     assert ([], []) == (house.requests, house.slo)
 
 
+def test_a_rate_limits_ticket_ends_its_request(house):
+    house.take(
+        http_entry(metadata(1), namespace=LIMIT_NAMESPACE),
+        http_entry(metadata(2, allowed=False), namespace=LIMIT_NAMESPACE, status=429),
+    )
+    house.take(tcp_entry(metadata(3), namespace=TCP_LIMIT_NAMESPACE))
+
+    assert [ended(), ended()] == house.ended
+    assert (2, 1) == (house.logs.results[Result.COUNTED], house.logs.results[Result.DENIED])
+
+
+def test_another_service_may_answer_check_in_front_of_our_rate_limits(house):
+    entry = http_entry({"user": "bob"})
+    entry.common_properties.metadata.filter_metadata[LIMIT_NAMESPACE].update(metadata())
+
+    assert {Result.COUNTED: 1} == house.take(entry)
+    assert [ended()] == house.ended
+    assert 1 == len(house.requests)
+
+
+def test_where_both_are_ours_check_counts(house):
+    entry = http_entry(metadata(1, tenant="of-check"))
+    entry.common_properties.metadata.filter_metadata[LIMIT_NAMESPACE].update(metadata(2))
+
+    assert {Result.COUNTED: 1} == house.take(entry)
+    assert [ended(tenant="of-check")] == house.ended
+
+
 # Bad input.
 
 
@@ -244,8 +277,9 @@ def test_other_filters_metadata_is_not_ours(house):
         metadata(decision_id="x" * 100),
     ],
 )
-def test_another_services_words_under_our_name_are_not_ours(house, fields):
-    assert {Result.FOREIGN_METADATA: 1} == house.take(http_entry(fields))
+@pytest.mark.parametrize("namespace", [HTTP_NAMESPACE, LIMIT_NAMESPACE])
+def test_another_services_words_under_our_name_are_not_ours(house, fields, namespace):
+    assert {Result.FOREIGN_METADATA: 1} == house.take(http_entry(fields, namespace=namespace))
     assert ([], 1, []) == (house.ended, len(house.requests), house.slo)
 
 
