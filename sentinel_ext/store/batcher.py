@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from sentinel_ext.core.window import WindowQuery, WindowReply
@@ -9,14 +10,14 @@ from sentinel_ext.store.base import Answer, Ask, Refund, Store
 from sentinel_ext.store.turns import GRACE_TURNS, MAX_BATCH, MAX_QUEUED, MAX_REFUNDS, WORKERS, Trip, Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from sentinel_ext.core.decision import StoreFault
 
 __all__ = ["GRACE_TURNS", "MAX_BATCH", "MAX_QUEUED", "MAX_REFUNDS", "WORKERS", "Batcher", "Waiter"]
 
 
-class Waiter:
+class Waiter(ABC):
     """A request that waits for the store. Subclass it with `settle`, which is called exactly once."""
 
     __slots__ = ("is_settled", "query", "queued_at")
@@ -27,34 +28,17 @@ class Waiter:
         self.queued_at = 0.0
         self.is_settled = False
 
+    @abstractmethod
     def settle(self, outcome: WindowReply | StoreFault) -> bool:
         """Take the outcome; return True if the hits it was granted must be given back."""
-        raise NotImplementedError
 
+    @abstractmethod
     def settle_late(self, reply: WindowReply) -> bool:
         """Take a reply that came after the deadline; return True if its hits must be given back."""
-        raise NotImplementedError
 
 
-class Batcher(Turns[Waiter, Refund]):
+class Batcher(Turns[Waiter, Refund, Store]):
     """Between the engine and a store. Belongs to one event loop."""
-
-    def __init__(
-        self,
-        store: Store,
-        timeout_s: float,
-        observe: Callable[[float, int, StoreFault | None], None] = lambda _s, _n, _f: None,
-        *,
-        max_queued: int = MAX_QUEUED,
-    ) -> None:
-        """Make it; `start` brings the workers up.
-
-        Args:
-            timeout_s: how long a request waits for the store.
-            observe: told (seconds, entries, fault or None) of every store call.
-        """
-        super().__init__(store, timeout_s, observe, max_queued)
-        self._store = store
 
     def give_back(self, query: WindowQuery, slot: int) -> None:
         """Refund the hits that `slot` took for `query`, soon."""

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 # A counter in memory costs about 400 bytes: 26 MB. The least recently used goes first.
 MAX_COUNTERS: Final = 65_536
-# Keys are numbered with 16 bits; a batch of 512 requests of 64 descriptors each stays below.
-MAX_KEYS: Final = 65_535
 
 _ENTRY = struct.Struct("<HBBddddII")
 _REPLY = struct.Struct("<Bqqqqqq")
@@ -67,7 +65,10 @@ class LimitStore(Protocol):
 
 
 def encode(requests: Iterable[RequestAsk]) -> tuple[list[bytes], bytes]:
-    """Return the script's keys, each once, and its packed argument."""
+    """Return the script's keys, each once, and its packed argument.
+
+    Keys and a request's counters are numbered with 16 bits: the batcher keeps a call far below that.
+    """
     places: dict[bytes, int] = {}
     place_of, pack, parts = places.setdefault, _ENTRY.pack, []
     for request in requests:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from abc import ABC, abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -48,6 +49,7 @@ class Source(Protocol):
 
 W = TypeVar("W", bound=Waiting)
 R = TypeVar("R")
+S = TypeVar("S", bound=Source)
 
 
 class Trip(Generic[W]):
@@ -64,18 +66,24 @@ class Trip(Generic[W]):
         self.timer: asyncio.TimerHandle | None = None
 
 
-class Turns(Generic[W, R]):
+class Turns(ABC, Generic[W, R, S]):
     """Queue, workers, deadlines and refunds. Belongs to one event loop; subclasses know what is asked."""
 
     def __init__(
         self,
-        source: Source,
+        store: S,
         timeout_s: float,
-        observe: Callable[[float, int, StoreFault | None], None],
-        max_queued: int,
+        observe: Callable[[float, int, StoreFault | None], None] = lambda _s, _n, _f: None,
+        *,
+        max_queued: int = MAX_QUEUED,
     ) -> None:
-        """Make it; `start` brings the workers up."""
-        self._source = source
+        """Make it; `start` brings the workers up.
+
+        Args:
+            timeout_s: how long a request waits for the store.
+            observe: told (seconds, what was asked for, fault or None) of every store call.
+        """
+        self._store = store
         self._timeout_s = timeout_s
         self._observe = observe
         self._max_queued = max_queued
@@ -88,20 +96,25 @@ class Turns(Generic[W, R]):
 
     # What a subclass knows.
 
+    @abstractmethod
     def _trip(self, waiters: Sequence[W]) -> Trip[W]:
-        raise NotImplementedError
+        """Say what is asked for these."""
 
+    @abstractmethod
     async def _call(self, trip: Trip[W]) -> Sequence[Any]:
-        raise NotImplementedError
+        """Ask the store."""
 
+    @abstractmethod
     def _share_out(self, trip: Trip[W], answers: Sequence[Any]) -> None:
-        raise NotImplementedError
+        """Settle each waiter with its part of the answers."""
 
+    @abstractmethod
     def _settle_fault(self, waiter: W, fault: StoreFault) -> None:
-        raise NotImplementedError
+        """Tell a waiter that there is no answer."""
 
+    @abstractmethod
     async def _send_back(self, refunds: Sequence[R]) -> None:
-        raise NotImplementedError
+        """Give back at the store."""
 
     async def start(self) -> None:
         """Start the workers on the running loop."""
@@ -111,7 +124,7 @@ class Turns(Generic[W, R]):
 
     def submit(self, waiter: W) -> StoreFault | None:
         """Queue `waiter`, or return at once why the store cannot be asked."""
-        if not self._source.is_available():
+        if not self._store.is_available():
             return StoreFault.UNREACHABLE
         queue = self._queue
         if len(queue) >= self._max_queued:

@@ -10,7 +10,7 @@ import pytest
 from sentinel_ext.core.decision import StoreFault
 from sentinel_ext.core.ratelimit.asks import BINDING, FIXED, CounterAnswer, CounterAsk, GiveBack
 from sentinel_ext.store.base import StoreError
-from sentinel_ext.store.limit_batcher import LimitBatcher, LimitWaiter
+from sentinel_ext.store.limit_batcher import MAX_BATCH_COUNTERS, LimitBatcher, LimitWaiter
 from sentinel_ext.store.turns import MAX_REFUNDS, WORKERS
 
 if TYPE_CHECKING:
@@ -124,6 +124,18 @@ async def test_what_cannot_be_asked_is_said_at_once(batcher: LimitBatcher, store
     assert StoreFault.OVERLOADED == said[-1]
     store.available = False
     assert StoreFault.UNREACHABLE == batcher.submit(Waiter())
+
+
+async def test_a_call_has_a_bound_on_its_counters(batcher: LimitBatcher, store: HeldStore) -> None:
+    store.gate.set()
+    waiters = [Waiter() for _ in range(20)]
+    for waiter in waiters:
+        waiter.asks = waiter.asks * 100
+        batcher.submit(waiter)
+
+    await until(lambda: all(waiter.outcome for waiter in waiters))
+
+    assert [-(-MAX_BATCH_COUNTERS // 100), 20 - -(-MAX_BATCH_COUNTERS // 100)] == store.calls
 
 
 async def test_what_is_given_back_is_sent_soon_and_bounded(batcher: LimitBatcher, store: HeldStore) -> None:

@@ -167,6 +167,25 @@ async def test_gcra_refills_at_its_rate_and_looks_cost_nothing(timed: Timed) -> 
     assert (await one(timed, ask(kind=GCRA, limit=0, flags=BINDING)))[0].over
 
 
+async def test_gcra_counts_every_hit_of_a_fast_limit(timed: Timed) -> None:
+    """At 900,000 hits a second a hit is 1.1 microseconds, which a date in a double cannot tell from 1.0."""
+    fast = ask(kind=GCRA, window_us=SECOND_US, limit=900_000, burst=10_000, flags=BINDING)
+
+    answers = await timed.limits.decide([(fast,)] * 12_000)
+
+    assert 10_000 == sum(answer.counted for (answer,) in answers)
+
+
+async def test_a_gcra_counter_of_the_future_locks_nobody_out(timed: Timed) -> None:
+    slow = ask(kind=GCRA, window_us=MINUTE_US, limit=60, burst=3, flags=BINDING)
+    for _ in range(3):
+        await one(timed, slow)
+    timed.set_time(ALIGNED_US - MINUTE_US)
+    assert (await one(timed, slow))[0].over
+    timed.set_time(ALIGNED_US - MINUTE_US - 1)
+    assert not (await one(timed, slow))[0].over
+
+
 async def test_leases_are_counted_bounded_and_end_with_their_window(timed: Timed) -> None:
     timed.set_time(ALIGNED_US + 59 * SECOND_US)
     (leased,) = await one(timed, ask(limit=801, lease=1_000))
@@ -221,7 +240,9 @@ async def test_reset_forgets_and_says_how_many_there_were(timed: Timed) -> None:
 
 async def test_values_of_another_kind_count_as_empty_and_keys_expire(timed_redis: TimedRedis) -> None:
     timed_redis.client.set("k", "not a counter")
-    assert 1 == (await one(timed_redis, ask()))[0].used
+    timed_redis.client.rpush("l", "not even a string")
+    await timed_redis.limits.give_back([GiveBack(b"l", FIXED, MINUTE_US, 10, 1, 1)])
+    assert [1, 1] == [(await one(timed_redis, ask(key)))[0].used for key in ("k", "l")]
     await one(timed_redis, ask("s", kind=SLIDING))
     await one(timed_redis, ask("g", kind=GCRA, limit=60))
 

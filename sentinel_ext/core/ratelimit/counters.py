@@ -153,50 +153,59 @@ class SlidingWindow:
 
 
 class Gcra:
-    """Generic cell rate algorithm (ITU-T I.371): when the last counted hit would arrive at an even rate."""
+    """Generic cell rate algorithm (ITU-T I.371): when the last counted hit would arrive at an even rate.
 
-    __slots__ = ("_kept", "head", "tat", "window")
+    Kept is how far that is ahead of the clock: a date of today in microseconds would leave a float only
+    quarters of one, a quarter of a hit at a million hits a second.
+    """
+
+    __slots__ = ("_kept", "ahead", "head", "window")
 
     def __init__(self, window_us: int) -> None:
         """Start with nothing in use."""
         self.window = window_us
         self.head = 0
-        self.tat = self._kept = 0.0
+        self.ahead = 0.0
+        # When something was counted last, and how far it was ahead then; microseconds.
+        self._kept = (0, 0.0)
 
     def advance(self, now_us: int) -> None:
-        """Nothing is in use before now."""
-        self.tat = max(float(now_us), self._kept)
+        """Nothing is in use before now. A clock set back by more than a window begins anew."""
+        then_us, ahead = self._kept
+        self.ahead = max(0.0, ahead - (now_us - then_us)) if then_us - now_us <= self.window else 0.0
 
-    def is_over(self, ask: CounterAsk, now_us: int) -> bool:
+    def is_over(self, ask: CounterAsk, _now_us: int) -> bool:
         """Say whether the hits do not fit the burst."""
         if ask.hits < 0:
             return False
         if ask.limit == 0:
             return ask.hits > 0
-        tat = self.tat + ask.hits * self.window / ask.limit
-        return tat - now_us > _burst(ask) * self.window / ask.limit + 0.5
+        # A millionth of a hit for the rounding of floats.
+        return self.ahead * ask.limit / self.window + ask.hits > _burst(ask) + 0.000001
 
     def add(self, ask: CounterAsk, hits: int, now_us: int) -> None:
         """Use the burst, or give it back."""
-        self.tat = self._kept = max(float(now_us), self.tat + hits * self.window / ask.limit)
+        self.ahead = max(0.0, self.ahead + hits * self.window / ask.limit)
+        self._kept = (now_us, self.ahead)
 
     def fresh_us(self, _now_us: int) -> int:
         """Hits spent later than counted would come on top of a burst: none may be taken ahead."""
         return 0
 
-    def waits(self, ask: CounterAsk, now_us: int, *, over: bool) -> tuple[int, int, int]:
+    def waits(self, ask: CounterAsk, _now_us: int, *, over: bool) -> tuple[int, int, int]:
         """Return (used, reset_us, retry_us)."""
         each = self.window / ask.limit if ask.limit else float(self.window)
-        ahead = self.tat - now_us
         retry_us = 0.0
         if over:
-            retry_us = self.window if ask.hits > _burst(ask) else ahead + (ask.hits - _burst(ask)) * each
-        return ceil(ahead / each - 0.000001), int(ahead), int(max(0.0, retry_us))
+            beyond = ask.hits - _burst(ask)
+            retry_us = self.window if beyond > 0 else self.ahead + beyond * each
+        return ceil(self.ahead / each - 0.000001), ceil(self.ahead), ceil(max(0.0, retry_us))
 
     def give_back(self, back: GiveBack, now_us: int) -> None:
         """Return hits, not below nothing in use."""
-        if self.tat > now_us and back.limit:
-            self.tat = self._kept = max(float(now_us), self.tat - back.hits * self.window / back.limit)
+        if self.ahead > 0 and back.limit:
+            self.ahead = max(0.0, self.ahead - back.hits * self.window / back.limit)
+            self._kept = (now_us, self.ahead)
 
 
 Counter: TypeAlias = FixedWindow | SlidingWindow | Gcra

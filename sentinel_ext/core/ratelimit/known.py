@@ -74,10 +74,6 @@ class Known:
         self.capacity = limit.capacity
         self.over_hits = self.over_until_ns = 0
 
-    def spend(self, hits: int) -> None:
-        """Take leased hits; the caller has seen that there are enough."""
-        self.lease -= hits
-
     def from_lease(self, now_ns: int) -> PartResult:
         """Return the numbers after leased hits were spent."""
         reset_us = (self.reset_ns - now_ns) // _NS_PER_US

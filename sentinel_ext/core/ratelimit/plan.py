@@ -97,20 +97,18 @@ class Plan:
     Attributes:
         only: the single part of a request with one descriptor and one limit: the usual one.
         is_plain: every descriptor has exactly one limit and costs something; none is a quota or sheds.
-        generation: of the rules it was made by.
         refusal: the answer while its only limit is known to be over, until its numbers change.
     """
 
     __slots__ = (
-        "addend", "domain", "generation", "is_plain", "lines", "only", "parts", "refusal", "refusal_until_ns",
+        "addend", "domain", "is_plain", "lines", "only", "parts", "refusal", "refusal_until_ns",
         "shed",
     )  # fmt: skip
 
-    def __init__(self, query: Query, generation: int) -> None:
+    def __init__(self, query: Query) -> None:
         """Start without lines."""
         self.domain = query.domain
         self.addend = query.addend
-        self.generation = generation
         self.lines: list[Line] = []
         self.parts: list[Part] = []
         self.only: Part | None = None

@@ -46,13 +46,11 @@ class Planner:
         self.tallies = Tallies()
         self._options = options
         self._known: dict[bytes, Known] = {}
-        self._generation = 0
 
     def replace(self, rules: Rules | None) -> None:
         """Go by `rules` from now on. Requests under way end under the plan they began with."""
         self.rules = rules
         self.plans = {}
-        self._generation += 1
 
     def known(self, key: bytes) -> Known | None:
         """Return what is known of a counter."""
@@ -88,7 +86,7 @@ class Planner:
     def _planned(self, query: Query, now_ns: int) -> Plan:
         matches = self._matches(query)
         limits = replaced([() if found is None else found.limits for found in matches])
-        plan = Plan(query, self._generation)
+        plan = Plan(query)
         for descriptor, found in zip(query.descriptors, matches, strict=True):
             hits = query.hits if descriptor.hits is None else descriptor.hits
             plan.lines.append(Line(descriptor, hits, found, all_quota=self._options.quota))

@@ -20,7 +20,8 @@ local at, found = 1, 0
 for e = 1, #KEYS do
   local kind, window, limit, slot, hits
   kind, window, limit, slot, hits, at = unpack_('<Bdddd', ARGV[1], at)
-  local value, changed = redis.call('GET', KEYS[e]), nil
+  local value, changed = redis.pcall('GET', KEYS[e]), nil
+  if type(value) ~= 'string' then value = nil end
   if value and kind == 0 and #value == 16 then
     local head, count = unpack_('<dd', value)
     if head == slot and count > 0 then changed = pack_('<dd', head, max(0, count - hits)) end
@@ -31,9 +32,10 @@ for e = 1, #KEYS do
       c[j] = max(0, c[j] - hits)
       changed = pack_(RING, unpack(c, 1, 12))
     end
-  elseif value and kind == 2 and #value == 8 and limit > 0 then
-    local tat = unpack_('<d', value)
-    if tat > now then changed = pack_('<d', max(now, tat - hits * window / limit)) end
+  elseif value and kind == 2 and #value == 16 and limit > 0 then
+    local base, ahead = unpack_('<dd', value)
+    ahead = base - now <= window and ahead - (now - base) or 0
+    if ahead > 0 then changed = pack_('<dd', now, max(0, ahead - hits * window / limit)) end
   end
   if changed then
     redis.call('SET', KEYS[e], changed, 'KEEPTTL')

@@ -23,7 +23,8 @@
 --            i8 slot      number of the window or sub-window that counted
 --
 -- Values: fixed `<dd` window's number, count; sliding `<d d x 11` number of the newest sub-window, counts from
--- newest to oldest, as window.lua keeps them; GCRA `<d` theoretical arrival time. Time is this server's.
+-- newest to oldest, as window.lua keeps them; GCRA `<dd` a time, and how far the theoretical arrival time was ahead
+-- of it, both microseconds. Time is this server's.
 -- A state is read once and written once in a call, however many requests ask for it.
 local unpack_, pack_, floor, min, max, ceil = struct.unpack, struct.pack, math.floor, math.min, math.max, math.ceil
 local ENTRY, REPLY, RING = '<I2BBddddI4I4', '<Bi8i8i8i8i8i8', '<' .. string.rep('d', 12)
@@ -63,9 +64,15 @@ local function sliding(s, value)
   for j = 2, 12 do s.used = s.used + s.c[j] end
 end
 
+-- How far the theoretical arrival time is ahead of now: a date of today in microseconds would leave a double only
+-- quarters of one, a quarter of a hit at a million hits a second.
 local function gcra(s, value)
-  s.head, s.tat = 0, now
-  if value and #value == 8 then s.tat = max(now, (unpack_('<d', value))) end
+  s.head, s.ahead = 0, 0
+  if value and #value == 16 then
+    local base, ahead = unpack_('<dd', value)
+    -- A clock set back by less than a window is only stricter; a counter of a later future counts as none.
+    if base - now <= s.window then s.ahead = max(0, ahead - (now - base)) end
+  end
 end
 
 local loaders = { [FIXED] = fixed, [SLIDING] = sliding, [GCRA] = gcra }
@@ -74,7 +81,9 @@ local function state(place, kind, window)
   local s = states[place]
   if not s then
     s = { kind = kind, window = window }
-    loaders[kind](s, redis.call('GET', KEYS[place + 1]))
+    -- Somebody else's value of another type counts as none, and is replaced.
+    local value = redis.pcall('GET', KEYS[place + 1])
+    loaders[kind](s, type(value) == 'string' and value or nil)
     states[place] = s
   end
   return s
@@ -85,8 +94,8 @@ local function is_over(s, e)
   if hits < 0 then return false end
   if s.kind == GCRA then
     if e.limit == 0 then return hits > 0 end
-    -- Half a microsecond for the rounding of doubles.
-    return s.tat + hits * s.window / e.limit - now > e.burst * s.window / e.limit + 0.5
+    -- A millionth of a hit for the rounding of doubles.
+    return s.ahead * e.limit / s.window + hits > e.burst + 0.000001
   end
   if hits == 0 then return s.used > e.limit end
   return s.used + hits > e.limit
@@ -95,7 +104,7 @@ end
 local function add(s, e, hits)
   s.dirty = true
   if s.kind == GCRA then
-    s.tat = max(now, s.tat + hits * s.window / e.limit)
+    s.ahead = max(0, s.ahead + hits * s.window / e.limit)
   elseif hits >= 0 then
     s.used = min(MAX_COUNT, s.used + hits)
     if s.c then s.c[2] = min(MAX_COUNT, s.c[2] + hits) end
@@ -128,10 +137,10 @@ local function waits(s, e, over)
   end
   if s.kind == GCRA then
     local each = e.limit > 0 and s.window / e.limit or s.window
-    local used = ceil((s.tat - now) / each - 0.000001)
+    local used = ceil(s.ahead / each - 0.000001)
     local retry = 0
-    if over then retry = e.hits > e.burst and s.window or s.tat + (e.hits - e.burst) * each - now end
-    return used, s.tat - now, max(0, retry)
+    if over then retry = e.hits > e.burst and s.window or s.ahead + (e.hits - e.burst) * each end
+    return used, ceil(s.ahead), ceil(max(0, retry))
   end
   local reset, retry, free = 0, 0, e.limit - s.used
   for j = 12, 2, -1 do
@@ -198,7 +207,7 @@ for place, s in pairs(states) do
       redis.call('SET', key, pack_(RING, s.head, c[2], c[3], c[4], c[5], c[6], c[7], c[8], c[9], c[10], c[11], c[12]),
         'PX', floor(s.sub * 11 / 1000) + 1)
     else
-      redis.call('SET', key, pack_('<d', s.tat), 'PX', ceil((s.tat - now) / 1000) + 1)
+      redis.call('SET', key, pack_('<dd', now, s.ahead), 'PX', ceil(s.ahead / 1000) + 1)
     end
   end
 end
