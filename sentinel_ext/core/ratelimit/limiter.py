@@ -91,18 +91,19 @@ class Limiter:
         is_refused = False
         for at, part in enumerate(plan.parts):
             known, hits = part.known, part.hits
-            if now_ns < known.over_until_ns and hits >= known.over_hits:
-                results.append(known.from_over(now_ns))
-                is_refused = is_refused or part.flags & BINDING != 0
-            elif 0 < hits <= known.lease and now_ns < known.lease_until_ns:
+            # Leased hits first: they are counted, and may be spent after the rest of the limit is used up.
+            if 0 < hits <= known.lease and now_ns < known.lease_until_ns:
                 known.lease -= hits
+                known.seen += hits
                 pending.held.append((part, known.slot))
                 results.append(known.from_lease(now_ns))
+            elif now_ns < known.over_until_ns and hits >= known.over_hits:
+                results.append(known.from_over(now_ns))
+                is_refused = is_refused or part.flags & BINDING != 0
             else:
+                known.seen += max(0, hits)
                 results.append(None)
                 places.append(at)
-            if hits > 0:
-                known.seen += hits
         if is_refused:
             self._drop_uncounted(pending, now_ns)
         if not places:
