@@ -12,8 +12,9 @@ from sentinel_ext.server.admin import MAX_BODY_BYTES
 from sentinel_ext.server.breakers import BreakerPages, StoreAwayError, UnknownUpstreamError
 
 if TYPE_CHECKING:
-    import aiohttp
     from collections.abc import AsyncIterator
+
+    import aiohttp
 
 
 class Fleet:

@@ -12,8 +12,9 @@ from sentinel_ext.server.breakers import StoreAwayError
 from sentinel_ext.server.ratelimits import MAX_ENTRIES, MAX_REFUND, NoSuchLimitError, RateLimitPages
 
 if TYPE_CHECKING:
-    import aiohttp
     from collections.abc import AsyncIterator, Sequence
+
+    import aiohttp
 
 TARGET = {"domain": "shop", "entries": [["user", "a"]]}
 
