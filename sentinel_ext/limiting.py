@@ -148,7 +148,7 @@ class LimitWaiting(LimitWaiter):
         try:
             now_ns = limiting.now_ns()
             if isinstance(outcome, tuple):
-                decided: Outcome | Problem = limiting.limiter.resume(pending, outcome)
+                decided: Outcome | Problem = limiting.limiter.resume(pending, outcome, now_ns)
             else:
                 decided = limiting.limiter.resume_without_store(pending, now_ns)
             self._is_wanted = isinstance(decided, Outcome) and not decided.over
@@ -164,6 +164,7 @@ class LimitWaiting(LimitWaiter):
     def settle_late(self, answers: tuple[CounterAnswer, ...]) -> None:
         """Take a reply that came after the deadline or a cancellation."""
         try:
-            self._limiting.limiter.late(self._pending, answers, is_wanted=self._is_wanted)
+            limiting = self._limiting
+            limiting.limiter.late(self._pending, answers, limiting.now_ns(), is_wanted=self._is_wanted)
         except Exception as error:  # noqa: BLE001  as in settle
             self._limiting.failed(error)

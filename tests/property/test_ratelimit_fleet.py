@@ -25,7 +25,7 @@ STEPS = st.lists(
     st.tuples(
         st.integers(0, 3),
         st.sampled_from(
-            ["burst", "burst", "burst", "one", "pair", "large", "crash", "lost", "cancel", "sweep", "close"]
+            ["burst", "burst", "crowd", "one", "pair", "large", "crash", "lost", "cancel", "sweep", "close"]
         ),
         st.integers(0, 150_000),
     ),
@@ -56,6 +56,8 @@ class Fleet:
             member.limiter.sweep(member.now_ns)
         elif what == "close":
             member.limiter.close()
+        elif what == "crowd":
+            self.admitted += [(self.shared.now_us, 1)] * member.at_once(member.plan(USER), 60)
         elif what in {"lost", "cancel"}:
             self._unanswered(member, is_lost=what == "lost")
         else:
@@ -85,7 +87,7 @@ class Fleet:
             )  # error: the request is not ours to admit
         else:
             member.limiter.cancel(step)
-        member.limiter.late(step, answers, is_wanted=False)
+        member.limiter.late(step, answers, member.now_ns, is_wanted=False)
 
 
 def run(fleet: Fleet, steps: list[tuple[int, str, int]]) -> None:

@@ -83,7 +83,17 @@ class Instance:
             return step
         if not self.shared.is_up:
             return self.limiter.resume_without_store(step, self.now_ns)
-        return self.limiter.resume(step, self.shared.decide(step.asks))
+        return self.limiter.resume(step, self.shared.decide(step.asks), self.now_ns)
+
+    def at_once(self, plan: Plan, count: int) -> int:
+        """Run `count` requests that travel to the store together; return how many pass."""
+        steps = [self.limiter.begin(plan, self.now_ns) for _ in range(count)]
+        answers = [self.shared.decide(step.asks) if isinstance(step, Pending) else () for step in steps]
+        outcomes = [
+            self.limiter.resume(step, answer, self.now_ns) if isinstance(step, Pending) else step
+            for step, answer in zip(steps, answers, strict=True)
+        ]
+        return sum(not outcome.over for outcome in outcomes)
 
 
 def entry(key: str, value: str = "", **more: Any) -> Descriptor:

@@ -125,12 +125,12 @@ class Known:
         self.asking_until_ns = now_ns + LEASE_NS
         return wanted if wanted < MAX_LEASE else MAX_LEASE
 
-    def answered(self, ask: CounterAsk, answer: CounterAnswer, asked_ns: int) -> GiveBack | None:
+    def answered(self, ask: CounterAsk, answer: CounterAnswer, asked_ns: int, now_ns: int) -> GiveBack | None:
         """Take the store's word.
 
         Args:
             asked_ns: when it was asked: what the store says in "from now on" has begun then at the earliest,
-                so a lease ends early rather than late.
+                so a lease ends before its window rather than after it.
 
         Returns:
             an old lease to give back.
@@ -146,12 +146,11 @@ class Known:
         if not answer.leased:
             return None
         old = None
-        if self.lease and (self.slot != answer.slot or asked_ns >= self.lease_until_ns):
+        if self.lease and (self.slot != answer.slot or now_ns >= self.lease_until_ns):
             old = self.take_lease()
         self.lease += answer.leased
         self.slot = answer.slot
-        fresh_ns = answer.fresh_us * _NS_PER_US
-        self.lease_until_ns = asked_ns + (fresh_ns if fresh_ns < LEASE_NS else LEASE_NS)
+        self.lease_until_ns = min(asked_ns + answer.fresh_us * _NS_PER_US, now_ns + LEASE_NS)
         return old
 
     def _over(self, ask: CounterAsk, answer: CounterAnswer, asked_ns: int) -> None:

@@ -123,18 +123,23 @@ class Limiter:
                 pending.results[at] = part.known.unasked(now_ns)
         pending.places[:] = kept
 
-    def resume(self, pending: Pending, replies: Sequence[CounterAnswer]) -> Outcome:
+    def resume(self, pending: Pending, replies: Sequence[CounterAnswer], now_ns: int) -> Outcome:
         """End a request with the store's answer to its asks."""
         plan = pending.plan
         if plan.only is not None and pending.places is _ONLY and not replies[0].over:
             reply, known = replies[0], plan.only.known
-            self._learn(known, pending.asks[0], reply, pending.asked_ns)
+            self._learn(known, pending, pending.asks[0], reply, now_ns)
             used = max(0, reply.used - known.lease)
             return usual.one_passed(plan, plan.only, used, reply.reset_us, self.options)
         results, counted = pending.results, []
         for at, ask, reply in zip(pending.places, pending.asks, replies, strict=True):
             part = pending.plan.parts[at]
-            self._learn(part.known, ask, reply, pending.asked_ns)
+            self._learn(part.known, pending, ask, reply, now_ns)
+            if reply.over and self._spend(pending, at, replies, now_ns):
+                if reply.counted:
+                    self._return(part, reply.slot)  # as refused, which it is not
+                results[at] = part.known.from_lease(now_ns)
+                continue
             if reply.counted and part.hits > 0:
                 counted.append((part, reply.slot))
             results[at] = (
@@ -146,8 +151,29 @@ class Limiter:
             )
         return self._finish(pending, counted)
 
-    def _learn(self, known: Known, ask: CounterAsk, reply: CounterAnswer, asked_ns: int) -> None:
-        old = known.answered(ask, reply, asked_ns)
+    @staticmethod
+    def _spend(pending: Pending, at: int, replies: Sequence[CounterAnswer], now_ns: int) -> bool:
+        """The store refuses what a lease, taken by a request before this one, still has hits for.
+
+        Many requests at once may travel together and none come after them: what one of them leased would be
+        stranded (measured: 9 of 10 admitted). Only where this counter alone refuses and all others counted:
+        else the request would pass uncounted.
+        """
+        part = pending.plan.parts[at]
+        known, hits = part.known, part.hits
+        if not 0 < hits <= known.lease or now_ns >= known.lease_until_ns:
+            return False
+        for place, reply in zip(pending.places, replies, strict=True):
+            if place != at and (reply.over or not reply.counted):
+                return False
+        known.lease -= hits
+        pending.held.append((part, known.slot))
+        return True
+
+    def _learn(
+        self, known: Known, pending: Pending, ask: CounterAsk, reply: CounterAnswer, now_ns: int
+    ) -> None:
+        old = known.answered(ask, reply, pending.asked_ns, now_ns)
         if old is not None:
             self.give_back(old)
         if reply.leased:
@@ -188,7 +214,9 @@ class Limiter:
             self.admission.withdraw(pending.admitted)
             pending.admitted = None
 
-    def late(self, pending: Pending, replies: Sequence[CounterAnswer], *, is_wanted: bool) -> None:
+    def late(
+        self, pending: Pending, replies: Sequence[CounterAnswer], now_ns: int, *, is_wanted: bool
+    ) -> None:
         """Take a reply that came after the request was ended without it.
 
         Args:
@@ -197,7 +225,7 @@ class Limiter:
         counted = []
         for at, ask, reply in zip(pending.places, pending.asks, replies, strict=True):
             part = pending.plan.parts[at]
-            self._learn(part.known, ask, reply, pending.asked_ns)
+            self._learn(part.known, pending, ask, reply, now_ns)
             if reply.counted and part.hits > 0 and not is_wanted:
                 counted.append((part, reply.slot))
         self._put_back(pending, counted)

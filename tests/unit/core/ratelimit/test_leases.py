@@ -182,3 +182,33 @@ def test_a_lease_has_a_bound_however_hot_the_counter():
     known.seen = 10**12
 
     assert MAX_LEASE == known.ask(Part(known, 1, 0, 0.8).ask, 8, 10**9).lease
+
+
+@pytest.mark.parametrize("count_denied", [True, False])
+@pytest.mark.parametrize("algorithm", [Algorithm.SLIDING_WINDOW, Algorithm.FIXED_WINDOW])
+def test_many_that_travel_together_get_all_of_the_limit(algorithm, count_denied):
+    made = limit(20, algorithm=algorithm, count_denied=count_denied)
+    user = Instance(SharedCounters(), rules(Node("user", limits=(made,))))
+    plan = user.plan(USER)
+    before = sum(not user.run(plan).over for _ in range(10))
+    user.shared.now_us += 25_000  # the next one measures the rate, and leases
+
+    passed = user.at_once(plan, 60)
+
+    assert plan.only.known.used >= 20
+    assert (10, 10) == (before, passed)
+    assert 0 == plan.only.known.lease
+
+
+def test_the_hits_of_a_lease_do_not_carry_a_request_past_another_limit():
+    """It would pass without being counted there."""
+    user = Instance(
+        SharedCounters(), rules(Node("user", limits=(limit(20),)), Node("all", limits=(limit(15),)))
+    )
+    plan = user.plan(USER, entry("all"))
+    before = sum(not user.run(plan).over for _ in range(10))
+    user.shared.now_us += 25_000
+
+    passed = user.at_once(plan, 60)
+
+    assert before + passed <= 15
