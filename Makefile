@@ -77,7 +77,7 @@ format: $(STAMP) ## format the code and fix what ruff can fix
 
 protos: $(STAMP) ## generate sentinel_ext/_pb from protos/ with grpcio-tools
 	@mkdir -p sentinel_ext/_pb
-	@$(BIN)/python -m grpc_tools.protoc -I protos --python_out=sentinel_ext/_pb --pyi_out=sentinel_ext/_pb $$(find protos -name '*.proto' | sort)
+	@$(BIN)/python protos/generate.py sentinel_ext/_pb
 
 schema: $(STAMP) ## write docs/policy.schema.json from the policy's models
 	@$(BIN)/sentinel-ext policy-schema > docs/policy.schema.json

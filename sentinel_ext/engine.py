@@ -121,6 +121,11 @@ class Engine:
     def publish(self, decision: Decision, started_ns: int) -> None:
         """Tell the observers; one that fails does not cost the request its answer."""
         elapsed_ns = self.now_ns() - started_ns
+        tenant = decision.check.tenant
+        if decision.allowed:
+            tenant.allowed += 1
+        else:
+            tenant.denied += 1
         for observe in self.observers:
             try:
                 observe(decision, elapsed_ns)

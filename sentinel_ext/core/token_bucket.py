@@ -56,6 +56,14 @@ class TokenBucket:
         level = self._level + hits * ATTO
         self._level = level if level < self._full else self._full
 
+    def look(self, hits: int, now_ns: int) -> tuple[int, int | None]:
+        """Return (whole tokens, milliseconds until `hits` are there; None if never). Changes nothing."""
+        level, last_ns = self._level, self._last_ns
+        self.try_acquire(0, now_ns)
+        seen = self.tokens, self.wait_ms(hits)
+        self._level, self._last_ns = level, last_ns
+        return seen
+
     @property
     def tokens(self) -> int:
         """Whole tokens as of the last call with a time."""

@@ -31,6 +31,7 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         key: hash-tagged key; equal keys may stand in one batch several times.
+        count: 0 looks: nothing is counted, and `retry_us` says when one such request fits.
         sub_us: width of one sub-window, microseconds.
     """
 
