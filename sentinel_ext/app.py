@@ -21,7 +21,9 @@ from sentinel_ext.core.pipeline import Pipeline
 from sentinel_ext.core.tenant import Tenants
 from sentinel_ext.engine import Engine
 from sentinel_ext.feedback import Feedback
+from sentinel_ext.gauges import publish_gauges, publish_wire
 from sentinel_ext.host import HostSignals
+from sentinel_ext.inspection import Inspector
 from sentinel_ext.live import LivePolicy
 from sentinel_ext.policy.sources import load_all
 from sentinel_ext.ratelimits import RateLimiting
@@ -91,13 +93,16 @@ class Application:
         self._store = self._make_store()
         self._host = HostSignals(Path("/"), clock.monotonic_ns())
         self._batcher = Batcher(self._store, settings.store_timeout_ms / 1000, self._store_called)
-        self._presence = Presence(
-            self._store, f"{socket.gethostname()}:{clock.random_hex(4)}", at_least=self._place.count
-        )
+        name = f"{socket.gethostname()}:{clock.random_hex(4)}"
+        self._presence = Presence(self._store, name, at_least=self._place.count)
         self._tenants = Tenants(policy)
         self.feedback = Feedback(settings, policy, self._store, self.metrics, self._host)
         self.engine = self._make_engine(policy)
         controller, called = self.feedback.controller, self._store_called
+        clocks = (clock.monotonic_ns, clock.wall_s)
+        self.inspector = Inspector(name, policy, self._tenants, controller, self._store, clocks)
+        self.inspector.failed = self._failed
+        self.feedback.watchers = (self.inspector.changed,)
         self.ratelimits = RateLimiting(
             settings, policy.ratelimit, self._store, self.metrics, controller, called
         )
@@ -108,7 +113,7 @@ class Application:
         self._admin = self._make_admin()
         self._live = self._make_live()
         publish_config(self.metrics, self._live)
-        self._publish_gauges()
+        publish_gauges(self.metrics, self._store, self._presence, self._tenants, self.engine, logs)
 
     def _make_store(self) -> Store:
         settings = self._settings
@@ -155,7 +160,7 @@ class Application:
 
     def replace(self, policy: Policy) -> None:
         """Go by another policy from now on; requests under way end under theirs."""
-        self._policy = policy
+        self._policy = self.inspector.policy = policy
         self.feedback.replace(policy)
         identifier = Identifier(policy.sources, clock.random_hex)
         self.engine.replace(policy, Pipeline(policy, self.feedback.controller), identifier)
@@ -210,7 +215,7 @@ class Application:
             lean.add(methods)
             lean.add_reflection()
             lean.on_trip = self.metrics.wire_tripped
-            self._publish_wire(lean)
+            publish_wire(self.metrics, lean)
             servers.append(lean)
         else:
             servers.append(GrpcioServer(address, methods))
@@ -238,6 +243,7 @@ class Application:
         await self._presence.start()
         await self.ratelimits.start()
         await self.feedback.control.start()
+        await self.inspector.start()
         await self._live.start()
         await self._admin.start()
         for started, server in enumerate(self._servers):
@@ -294,6 +300,7 @@ class Application:
 
     async def _stop_background(self) -> None:
         await self._live.close()
+        await self.inspector.close()
         await self.feedback.control.close()
         await self._presence.close()
         await self.ratelimits.close()
@@ -312,37 +319,3 @@ class Application:
     def _failed(self, error: Exception) -> None:
         self.metrics.failed()
         logger.error("internal error", exc_info=error)
-
-    def _publish_wire(self, server: LeanServer) -> None:
-        gauge, total = self.metrics.gauge, self.metrics.counter_of
-        gauge("sentinel_wire_connections", "Open connections.", lambda: float(server.connections))
-        gauge(
-            "sentinel_wire_in_flight",
-            "Calls whose handler has not returned.",
-            lambda: float(server.in_flight),
-        )
-        total("sentinel_wire_calls", "Calls given to a handler.", lambda: float(server.calls))
-        total(
-            "sentinel_wire_uncached_headers",
-            "Header blocks that were not answered by the cache.",
-            lambda: float(server.cache_misses),
-        )
-
-    def _publish_gauges(self) -> None:
-        gauge, total = self.metrics.gauge, self.metrics.counter_of
-        gauge(
-            "sentinel_store_up", "1 while the store can be asked.", lambda: float(self._store.is_available())
-        )
-        gauge(
-            "sentinel_instances",
-            "Instances that share the store, as last heard.",
-            lambda: float(self._presence.instances),
-        )
-        gauge("sentinel_tenants", "Tenants remembered by this instance.", lambda: float(len(self._tenants)))
-        total(
-            "sentinel_tenants_evicted", "Tenants forgotten for others.", lambda: float(self._tenants.evicted)
-        )
-        total("sentinel_checks_cancelled", "Checks the caller gave up.", lambda: float(self.engine.cancelled))
-        total(
-            "sentinel_log_lines_dropped", "Log lines lost to a full queue.", lambda: float(self._logs.dropped)
-        )
