@@ -17,7 +17,7 @@ from sentinel_ext.core.ratelimit.outcome import Cause
 from sentinel_ext.services import answer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sentinel_ext.core.explain.looks import Explanation
     from sentinel_ext.core.explain.who import Who
@@ -28,6 +28,15 @@ if TYPE_CHECKING:
 
 _HTTP_OK: Final = 200
 _HTTP_OVER: Final = 429
+
+
+def _rounded(value: float) -> float:
+    """People read these."""
+    return round(value, 2)
+
+
+def _all_rounded(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: _rounded(value) for name, value in values.items()}
 
 
 def plan_message(plan: Plan) -> pb.Plan:
@@ -135,16 +144,16 @@ def _window(numbers: WindowNumbers) -> pb.WindowNumbers:
 
 def _pressure(numbers: PressureNumbers) -> pb.PressureNumbers:
     return pb.PressureNumbers(
-        score=numbers.score,
-        shed_probability=numbers.shed_probability,
+        score=_rounded(numbers.score),
+        shed_probability=_rounded(numbers.shed_probability),
         tier=numbers.tier,
         cause=numbers.cause,
-        credit_per_s=numbers.credit,
-        offered_per_s=numbers.offered,
+        credit_per_s=None if numbers.credit is None else _rounded(numbers.credit),
+        offered_per_s=_rounded(numbers.offered),
         in_flight=numbers.in_flight,
-        in_flight_limit=numbers.places,
+        in_flight_limit=None if numbers.places is None else _rounded(numbers.places),
         is_blind=numbers.is_blind,
-        signals=numbers.signals,
+        signals=_all_rounded(numbers.signals),
     )
 
 
@@ -218,7 +227,7 @@ def tenant_message(view: TenantView) -> pb.Tenant:
         tenant=view.name,
         plan=plan_message(view.plan),
         plan_rule=view.rule,
-        rate_per_s=view.rate,
+        rate_per_s=_rounded(view.rate),
         allowed=view.allowed,
         denied=view.denied,
         used=view.used,
@@ -231,10 +240,10 @@ def tenant_message(view: TenantView) -> pb.Tenant:
 def pressure_response(view: PressureView, instance: str) -> pb.GetPressureResponse:
     """Write the pressure."""
     return pb.GetPressureResponse(
-        score=view.score,
+        score=_rounded(view.score),
         level=view.level,
-        local_score=view.local,
-        local_signals=view.local_signals,
+        local_score=_rounded(view.local),
+        local_signals=_all_rounded(view.local_signals),
         upstreams=[_upstream(each) for each in view.upstreams],
         instance=instance,
     )
@@ -243,16 +252,16 @@ def pressure_response(view: PressureView, instance: str) -> pb.GetPressureRespon
 def _upstream(view: UpstreamView) -> pb.UpstreamPressure:
     return pb.UpstreamPressure(
         upstream=view.name,
-        score=view.pressure,
-        signals=view.signals,
-        offered_per_s=view.offered,
-        admitted_per_s=view.admitted,
-        completed_per_s=view.completed,
-        credit_per_s=view.credit,
-        peak_per_s=view.peak,
-        baseline_ms=view.baseline_ms,
+        score=_rounded(view.pressure),
+        signals=_all_rounded(view.signals),
+        offered_per_s=_rounded(view.offered),
+        admitted_per_s=_rounded(view.admitted),
+        completed_per_s=_rounded(view.completed),
+        credit_per_s=None if view.credit is None else _rounded(view.credit),
+        peak_per_s=_rounded(view.peak),
+        baseline_ms=_rounded(view.baseline_ms),
         in_flight=view.inflight,
-        tier_share=view.tier_share,
+        tier_share=_all_rounded(view.tier_share),
         is_blind=view.is_blind,
         instances=view.instances,
     )

@@ -183,11 +183,20 @@ def _limit(
         # What `local` would count here alone is not looked at: it passes until it does not.
         over = mode is OnStoreFailure.CLOSED and hits >= 0 and not 0 < hits <= leased
         return LimitLook(limit, hits, 0, 0, over, 0, 1_000 if over else 0, leased, answer, mode)
-    over = answer.over and not 0 < hits <= leased
+    known_us = _known_over_us(known, hits, asked.now_ns)
+    over = (answer.over or known_us > 0) and not 0 < hits <= leased
+    retry_us = max(answer.retry_us, known_us)
     used = max(0, answer.used - leased)
     remaining = 0 if over else max(0, limit.capacity - used)
-    reset_ms, retry_ms = -(-answer.reset_us // 1000), -(-answer.retry_us // 1000) if over else 0
+    reset_ms, retry_ms = -(-answer.reset_us // 1000), -(-retry_us // 1000) if over else 0
     return LimitLook(limit, hits, used, remaining, over, reset_ms, retry_ms, leased, None, mode)
+
+
+def _known_over_us(known: Known | None, hits: int, now_ns: int) -> int:
+    """Return for how long this instance refuses without asking; a refund elsewhere is heard of after that."""
+    if known is None or now_ns >= known.over_until_ns or hits < known.over_hits:
+        return 0
+    return max(1, (known.over_until_ns - now_ns) // 1000)
 
 
 def _why(line: Line) -> str:
