@@ -110,7 +110,7 @@ class Watcher:
     def __init__(self, watching: Watching, stream: OpenStream) -> None:
         """Wait for the request."""
         self._watching, self._stream = watching, stream
-        self.is_open = False
+        self.is_open = self._is_asked = False
         self._missed = 0
         self._request = pb.WatchDecisionsRequest()
         self._allowed: bool | None = None
@@ -155,8 +155,9 @@ class Watcher:
 
     def on_message(self, message: bytes) -> None:
         """Take the request; there is only one."""
-        if self.is_open:
+        if self._is_asked:
             return
+        self._is_asked = True
         try:
             request = pb.WatchDecisionsRequest.FromString(message)
         except DecodeError:
@@ -175,7 +176,7 @@ class Watcher:
 
     def on_half_close(self) -> None:
         """A client says so after its only request; it stays for the events."""
-        if self not in self._watching.watchers:
+        if not self._is_asked:
             self._stream.finish(INVALID_ARGUMENT, "a request is missing")
 
     def on_cancel(self) -> None:
