@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sentinel_ext import __version__, clock
-from sentinel_ext.core.identify import Identifier
 from sentinel_ext.core.model import FailureMode
-from sentinel_ext.core.pipeline import Pipeline
 from sentinel_ext.core.tenant import Tenants
 from sentinel_ext.engine import Engine
 from sentinel_ext.feedback import Feedback
@@ -30,13 +28,15 @@ from sentinel_ext.server.breakers import BreakerPages
 from sentinel_ext.server.grpcio import GrpcioServer
 from sentinel_ext.server.lean import LeanServer
 from sentinel_ext.server.ratelimits import RateLimitPages
+from sentinel_ext.server.wire_metrics import publish_wire
 from sentinel_ext.services.authorization import Authorization
 from sentinel_ext.store.batcher import Batcher
 from sentinel_ext.store.factory import make_store
 from sentinel_ext.store.presence import Presence
 from sentinel_ext.telemetry.config import publish_config
-from sentinel_ext.telemetry.logging import DecisionLog, LogWriter
+from sentinel_ext.telemetry.logging import LogWriter, decision_logs
 from sentinel_ext.telemetry.metrics import Metrics
+from sentinel_ext.tracing import make_tracing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,6 +88,7 @@ class Application:
         self._place = place or Place()
         self._draining = False
         self.metrics = Metrics(__version__)
+        self.tracing = make_tracing(settings, self.metrics, self._place.index)
         self._store = self._make_store()
         self._host = HostSignals(Path("/"), clock.monotonic_ns())
         self._batcher = Batcher(self._store, settings.store_timeout_ms / 1000, self._store_called)
@@ -102,9 +103,9 @@ class Application:
             settings, policy.ratelimit, self._store, self.metrics, controller, called
         )
         self.ratelimits.set_instances(lambda: self._presence.instances)
-        authorization = Authorization(self.engine.decide, self._failed).methods()
-        limits, ends = self.ratelimits.methods(self._failed), self.feedback.methods(self._failed)
-        self._servers = self._make_servers((*authorization, *limits, *ends))
+        checks = Authorization(self.engine.decide, self._failed, traced=self.tracing.is_on).methods()
+        limits = self.ratelimits.methods(self._failed, self.tracing.limits)
+        self._servers = self._make_servers((*checks, *limits, *self.feedback.methods(self._failed)))
         self._admin = self._make_admin()
         self._live = self._make_live()
         publish_config(self.metrics, self._live)
@@ -123,13 +124,14 @@ class Application:
         )
 
     def _make_engine(self, policy: Policy) -> Engine:
-        identifier = Identifier(policy.sources, clock.random_hex)
-        pipeline = Pipeline(policy, self.feedback.controller)
+        identifier = self.tracing.identifier(policy.sources)
+        pipeline = self.tracing.pipeline(policy, self.feedback.controller)
         engine = Engine(pipeline, identifier, self._tenants, self._batcher, clock.monotonic_ns)
         engine.instances = self.feedback.control.instances = lambda: self._presence.instances
-        engine.failed = self._failed
+        engine.failed, engine.given_up = self._failed, self.tracing.given_up
         engine.permits = self.feedback.control
-        engine.observers = (self.metrics.decided, DecisionLog(clock.monotonic_ns).decided)
+        logs = decision_logs(clock.monotonic_ns, self._settings.log_allowed_ratio)
+        engine.observers = (self.metrics.decided, *logs, *self.tracing.observers)
         return engine
 
     def _make_admin(self) -> AdminServer:
@@ -157,8 +159,8 @@ class Application:
         """Go by another policy from now on; requests under way end under theirs."""
         self._policy = policy
         self.feedback.replace(policy)
-        identifier = Identifier(policy.sources, clock.random_hex)
-        self.engine.replace(policy, Pipeline(policy, self.feedback.controller), identifier)
+        pipeline = self.tracing.pipeline(policy, self.feedback.controller)
+        self.engine.replace(policy, pipeline, self.tracing.identifier(policy.sources))
         self.ratelimits.replace(policy.ratelimit)
 
     async def run(self) -> None:
@@ -210,12 +212,13 @@ class Application:
             lean.add(methods)
             lean.add_reflection()
             lean.on_trip = self.metrics.wire_tripped
-            self._publish_wire(lean)
+            publish_wire(self.metrics, lean)
             servers.append(lean)
         else:
-            servers.append(GrpcioServer(address, methods))
+            servers.append(GrpcioServer(address, methods, interceptors=self.tracing.interceptors))
         if settings.debug_address is not None and self._place.index == 0:
-            servers.append(GrpcioServer(settings.debug_address, methods, "DEBUG_GRPC_ADDRESS"))
+            where, variable = settings.debug_address, "DEBUG_GRPC_ADDRESS"
+            servers.append(GrpcioServer(where, methods, variable, self.tracing.interceptors))
         return servers
 
     def _store_called(self, seconds: float, entries: int, fault: StoreFault | None) -> None:
@@ -233,6 +236,7 @@ class Application:
         return self.metrics.registry
 
     async def _start(self) -> None:
+        await self.tracing.start()
         await self._batcher.start()
         await self._store.start()
         await self._presence.start()
@@ -299,6 +303,7 @@ class Application:
         await self.ratelimits.close()
         await self._batcher.close()
         await self._store.close()
+        await self.tracing.close()
 
     def _store_changed(self, up: bool, why: str) -> None:
         if up:
@@ -312,21 +317,6 @@ class Application:
     def _failed(self, error: Exception) -> None:
         self.metrics.failed()
         logger.error("internal error", exc_info=error)
-
-    def _publish_wire(self, server: LeanServer) -> None:
-        gauge, total = self.metrics.gauge, self.metrics.counter_of
-        gauge("sentinel_wire_connections", "Open connections.", lambda: float(server.connections))
-        gauge(
-            "sentinel_wire_in_flight",
-            "Calls whose handler has not returned.",
-            lambda: float(server.in_flight),
-        )
-        total("sentinel_wire_calls", "Calls given to a handler.", lambda: float(server.calls))
-        total(
-            "sentinel_wire_uncached_headers",
-            "Header blocks that were not answered by the cache.",
-            lambda: float(server.cache_misses),
-        )
 
     def _publish_gauges(self) -> None:
         gauge, total = self.metrics.gauge, self.metrics.counter_of

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sentinel_ext.address import Address
+from sentinel_ext.core import tracecontext
 from sentinel_ext.core.policy import SourceKind
 
 if TYPE_CHECKING:
@@ -73,11 +74,12 @@ def options_from(  # noqa: PLR0913  what the settings do not say, by name
         admin_address: Envoy's admin interface.
     """
     tenant_headers = [source.name for source in policy.sources if source.kind is SourceKind.HEADER]
+    trace_headers = () if settings.tracing is None else tracecontext.HEADERS
     return BootstrapOptions(
         port=settings.port,
         downstream_url=settings.downstream_url,
         sentinels=sentinels or settings.grpc_addresses,
-        headers_sent=tuple(dict.fromkeys((*tenant_headers, *_ALWAYS_SENT))),
+        headers_sent=tuple(dict.fromkeys((*tenant_headers, *_ALWAYS_SENT, *trace_headers))),
         fail_open=settings.fail_open,
         request_timeout_ms=settings.request_timeout_ms,
         check_timeout_ms=check_timeout_ms,

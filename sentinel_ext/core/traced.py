@@ -1,0 +1,295 @@
+"""Identification and stages with tracing on: the same decisions, and a record of the sampled ones.
+
+With tracing off none of this exists. With it on, a request that is not sampled pays for the decision not to,
+and for one attribute test in each of begin, admit and resume.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sentinel_ext.core.decision import Decision, Reason
+from sentinel_ext.core.identify import Check, Identifier
+from sentinel_ext.core.model import Mode, Stage
+from sentinel_ext.core.pipeline import Pipeline
+from sentinel_ext.core.shedding import Shedding
+from sentinel_ext.core.trace import StageName, StageSpan, Trace
+from sentinel_ext.core.tracecontext import (
+    B3,
+    B3_FLAGS,
+    B3_SAMPLED,
+    B3_TRACE_ID,
+    ODD,
+    TRACEPARENT,
+    TRACESTATE,
+    from_b3,
+    from_traceparent,
+    parent_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sentinel_ext.core.circuit import Circuit
+    from sentinel_ext.core.controller import Controller
+    from sentinel_ext.core.decision import ShadowDenial
+    from sentinel_ext.core.identify import Caller, NameProblem
+    from sentinel_ext.core.pipeline import Pending
+    from sentinel_ext.core.policy import Policy, Source
+    from sentinel_ext.core.shedding import Hold
+    from sentinel_ext.core.tenant import Tenant
+    from sentinel_ext.core.trace import Sampler, Value
+    from sentinel_ext.core.tracecontext import Parent
+    from sentinel_ext.core.window import WindowReply
+
+_OFF = Mode.OFF
+_NO_CIRCUIT: dict[str, Value] = {"sentinel.breaker.state": "none"}
+
+
+class TracingIdentifier(Identifier):
+    """Continues the caller's trace, or begins one, and decides whether it is recorded.
+
+    A caller may have `carried`: what its proxy's own call to us says of the trace. It is nearer to us than
+    what stands in the request's headers, which the client sent.
+    """
+
+    __slots__ = ("_sampler",)
+
+    def __init__(
+        self, sources: tuple[Source, ...], random_hex: Callable[[int], str], sampler: Sampler
+    ) -> None:
+        """Look at `sources`, as Identifier does."""
+        Identifier.__init__(self, sources, random_hex)
+        self._sampler = sampler
+
+    def check(self, caller: Caller, tenant: Tenant, problem: NameProblem | None = None) -> Check:
+        """Complete the check; a sampled one has a `trace`, and its span goes upstream as the parent."""
+        made = Identifier.check(self, caller, tenant, problem)
+        carried: Mapping[str, str] | None = getattr(caller, "carried", None)
+        headers = caller.headers
+        if carried:
+            parent = parent_of(carried)
+            if parent is not None:
+                return self._decide(made, parent)
+        sampler = self._sampler
+        if not made.traceparent:  # the caller's own is valid
+            given = headers[TRACEPARENT]
+            if given[54] not in ODD and sampler.parent_based:
+                return made
+            return self._decide(made, from_traceparent(given, headers.get(TRACESTATE, "")))
+        if headers.get(B3) or headers.get(B3_TRACE_ID) or headers.get(B3_SAMPLED) or headers.get(B3_FLAGS):
+            parent = from_b3(headers)
+            if parent is not None:
+                return self._decide(made, parent)
+        trace_id = made.traceparent[3:35]
+        return _recorded(made, trace_id, "", "", "01") if sampler.takes(trace_id) else made
+
+    def _decide(self, made: Check, parent: Parent) -> Check:
+        trace_id = parent.trace_id or made.traceparent[3:35] or made.decision_id * 2
+        if self._sampler.follows(parent, trace_id):
+            return _recorded(made, trace_id, parent.span_id, parent.state, parent.flags)
+        if not made.traceparent or not parent.trace_id:
+            return made  # the caller's own stands, or there is nothing to continue
+        return _with(made, f"00-{trace_id}-{made.decision_id}-00", None)
+
+
+def _recorded(made: Check, trace_id: str, parent_id: str, state: str, flags: str) -> Check:
+    traceparent = f"00-{trace_id}-{made.decision_id}-{flags}"
+    return _with(made, traceparent, Trace(trace_id, parent_id, state))
+
+
+def _with(made: Check, traceparent: str, trace: Trace | None) -> Check:
+    return Check(
+        made.tenant,
+        made.upstream,
+        made.correlation_id,
+        made.decision_id,
+        traceparent,
+        made.hits,
+        made.problem,
+        made.route,
+        trace,
+    )
+
+
+class TracedPipeline(Pipeline):
+    """A Pipeline that records the stages of sampled checks; `now_ns` is a monotonic clock."""
+
+    __slots__ = ("_now_ns",)
+
+    def __init__(self, policy: Policy, controller: Controller | None, now_ns: Callable[[], int]) -> None:
+        """Take the stages' modes from `policy`."""
+        Pipeline.__init__(self, policy)
+        self._now_ns = now_ns
+        self._shedding = None if controller is None else TracedShedding(policy, controller, now_ns)
+
+    def begin(self, check: Check, now_ns: int) -> Decision | Pending:
+        """Run the local stages, as Pipeline does."""
+        trace = check.trace
+        if trace is None:
+            return Pipeline.begin(self, check, now_ns)
+        trace.started_ns, start_ns = now_ns, self._now_ns()
+        step = Pipeline.begin(self, check, now_ns)
+        end_ns, local = self._now_ns(), trace.stages
+        if check.tenant.bucket is not None and self._bucket is not _OFF:
+            bucket_end_ns = local[0].start_ns if local else end_ns
+            local.insert(0, _bucket_span(check, step, start_ns, bucket_end_ns))
+        decided = step if isinstance(step, Decision) else step.passed
+        if decided is None:
+            trace.asked_ns = end_ns
+        elif decided.stage is Stage.WINDOW:
+            trace.add(_window_span(decided, trace.last_ns, end_ns))
+        return step
+
+    def resume(self, pending: Pending, reply: WindowReply, now_ns: int) -> Decision:
+        """End a check with the store's answer, as Pipeline does."""
+        decision = Pipeline.resume(self, pending, reply, now_ns)
+        trace = pending.check.trace
+        if trace is not None:
+            numbers: dict[str, Value] = {
+                "sentinel.window.granted": reply.granted,
+                "sentinel.window.used": reply.used,
+            }
+            trace.add(_window_span(decision, trace.asked_ns, now_ns, numbers, asked=True))
+        return decision
+
+    def resume_without_store(self, pending: Pending, instances: int, now_ns: int) -> Decision:
+        """End a check that the store did not answer, as Pipeline does."""
+        decision = Pipeline.resume_without_store(self, pending, instances, now_ns)
+        trace = pending.check.trace
+        if trace is not None:
+            end_ns = max(now_ns, trace.asked_ns)  # refused at once: `now_ns` is when the Check came
+            numbers: dict[str, Value] = {"sentinel.store.answered": False, "sentinel.instances": instances}
+            trace.add(_window_span(decision, trace.asked_ns, end_ns, numbers, asked=True))
+        return decision
+
+    def resume_with_permit(self, pending: Pending, permit: str, now_ns: int) -> Decision:
+        """End a check whose permit was asked for, as Pipeline does."""
+        trace = pending.check.trace
+        asked_ns = 0 if trace is None else trace.last_ns
+        decision = Pipeline.resume_with_permit(self, pending, permit, now_ns)
+        if trace is not None:
+            attributes: dict[str, Value] = {"sentinel.breaker.permit": bool(permit)}
+            denied = "" if decision.allowed else decision.reason.value
+            trace.add(
+                StageSpan(
+                    StageName.BREAKER, asked_ns, max(asked_ns, now_ns), attributes, denied, asked_store=True
+                )
+            )
+        return decision
+
+
+class TracedShedding(Shedding):
+    """Stages 3 and 4 that record sampled checks."""
+
+    __slots__ = ("_clock",)
+
+    def __init__(self, policy: Policy, controller: Controller, now_ns: Callable[[], int]) -> None:
+        """Take the modes from `policy`."""
+        Shedding.__init__(self, policy, controller)
+        self._clock = now_ns
+
+    def admit(self, check: Check, shadow: tuple[ShadowDenial, ...], now_ns: int) -> Decision | Hold:
+        """Start the request at its upstream or refuse it, as Shedding does."""
+        trace = check.trace
+        if trace is None:
+            return Shedding.admit(self, check, shadow, now_ns)
+        clock, is_on = self._clock, self._pressure is not _OFF
+        start_ns = clock()
+        load = self._controller.upstream(check.upstream).load
+        if is_on:
+            attributes: dict[str, Value] = {
+                "sentinel.pressure.score": load.shared.pressure,
+                "sentinel.pressure.local": self._controller.local,
+                "sentinel.in_flight": load.flight.total,
+            }
+            trace.add(StageSpan(StageName.PRESSURE, start_ns, clock(), attributes))
+        priority_ns = trace.last_ns if is_on else start_ns
+        held = Shedding.admit(self, check, shadow, now_ns)
+        end_ns = trace.breaker_ns or clock()
+        if is_on:
+            trace.add(_priority_span(check, held, load.cause.value, priority_ns, end_ns))
+        if not (isinstance(held, Decision) and held.stage is Stage.PRESSURE) and self._breaker is not _OFF:
+            trace.add(self._breaker_span(check, held, end_ns))
+        return held
+
+    def _half_open(
+        self, check: Check, hold: Hold, circuit: Circuit, shadow: tuple[ShadowDenial, ...], now_ns: int
+    ) -> Decision | Hold:
+        if check.trace is not None:
+            check.trace.breaker_ns = self._clock()
+        return super()._half_open(check, hold, circuit, shadow, now_ns)
+
+    def _breaker_span(self, check: Check, held: Decision | Hold, start_ns: int) -> StageSpan:
+        circuit = self._controller.upstream(check.upstream).circuit
+        attributes, denied = _NO_CIRCUIT, ""
+        if circuit is not None:
+            attributes = {
+                "sentinel.breaker.state": circuit.state.value,
+                "sentinel.breaker.epoch": circuit.epoch,
+            }
+        if isinstance(held, Decision):
+            denied = held.reason.value
+        elif any(denial.stage is Stage.BREAKER for denial in held.shadow):
+            denied = Reason.CIRCUIT_OPEN.value
+        return StageSpan(StageName.BREAKER, start_ns, self._clock(), attributes, denied)
+
+
+def _bucket_span(check: Check, step: Decision | Pending, start_ns: int, end_ns: int) -> StageSpan:
+    bucket, burst = check.tenant.bucket, check.tenant.plan.burst
+    attributes: dict[str, Value] = {"sentinel.bucket.burst": burst or 0}
+    if bucket is not None:
+        attributes["sentinel.bucket.tokens"] = bucket.tokens
+    refused = isinstance(step, Decision) and step.stage is Stage.BUCKET and not step.allowed
+    shadowed = any(denial.stage is Stage.BUCKET for denial in step.shadow)
+    denied = Reason.LOCAL_RATE_LIMITED.value if refused or shadowed else ""
+    return StageSpan(StageName.BUCKET, start_ns, end_ns, attributes, denied)
+
+
+def _priority_span(check: Check, held: Decision | Hold, cause: str, start_ns: int, end_ns: int) -> StageSpan:
+    plan = check.tenant.plan
+    attributes: dict[str, Value] = {"sentinel.tier": plan.tier.value, "sentinel.weight": plan.weight}
+    shed = (
+        held.stage is Stage.PRESSURE
+        if isinstance(held, Decision)
+        else any(denial.stage is Stage.PRESSURE for denial in held.shadow)
+    )
+    if shed:
+        attributes["sentinel.shed.cause"] = cause
+    return StageSpan(StageName.PRIORITY, start_ns, end_ns, attributes, Reason.SHED.value if shed else "")
+
+
+def _window_span(
+    decision: Decision,
+    start_ns: int,
+    end_ns: int,
+    numbers: dict[str, Value] | None = None,
+    *,
+    asked: bool = False,
+) -> StageSpan:
+    attributes = numbers or {}
+    if decision.limit is not None:
+        attributes["sentinel.limit"] = decision.limit
+    if decision.remaining is not None:
+        attributes["sentinel.remaining"] = decision.remaining
+    if decision.fallback is not None:
+        attributes["sentinel.fallback"] = decision.fallback.value
+    denied = "" if decision.allowed else decision.reason.value
+    for denial in decision.shadow:
+        if denial.stage is Stage.WINDOW:
+            denied = denial.reason.value
+    return StageSpan(StageName.WINDOW, start_ns, end_ns, attributes, denied, asked)
+
+
+def begin_trace(
+    carried: Mapping[str, str], sampler: Sampler, random_hex: Callable[[int], str]
+) -> tuple[Trace, str] | None:
+    """Continue a call's trace or begin one; return it and our span's id, or None where it is not sampled."""
+    parent = parent_of(carried) if carried else None
+    ids = random_hex(8 + 16)
+    if parent is None:
+        return (Trace(ids[16:]), ids[:16]) if sampler.takes(ids[16:]) else None
+    trace_id = parent.trace_id or ids[16:]
+    if not sampler.follows(parent, trace_id):
+        return None
+    return Trace(trace_id, parent.span_id, parent.state), ids[:16]
