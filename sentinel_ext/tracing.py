@@ -90,7 +90,8 @@ class Tracing(NoTracing):
         self.pipe.last_error = lambda: heard.text
         self._provider = instrumentation.make_provider(options, resource, self.pipe.put)
         self.interceptors = instrumentation.server_interceptors(self._provider)
-        self.observers = (self._decided, metrics.exemplify)
+        self.observers = (self._decided,)
+        self._exemplify = metrics.exemplify
         self.limits = LimitTracing(self._sampler, clock.random_hex, clock.monotonic_ns, self._limited)
         metrics.registry.register(SpanCollector(self.pipe, tuple(Dropped)))
 
@@ -121,6 +122,7 @@ class Tracing(NoTracing):
         trace = decision.check.trace
         if trace is not None:
             self._put(decision.check, decision, trace.started_ns + elapsed_ns)
+            self._exemplify(decision, elapsed_ns)
 
     def _put(self, check: Check, decision: Decision | None, end_ns: int) -> None:
         self.pipe.put(self._spans.Decided(check, decision, end_ns), self._spans.spans_of(check))

@@ -33,21 +33,23 @@ class Sampler(msgspec.Struct, frozen=True):
 
     Attributes:
         parent_based: go by the caller's decision where it made one.
-        bound: of traces that we decide on: those whose last 64 bits are below it (the OpenTelemetry SDK's
-            TraceIdRatioBased decides the same for the same trace).
+        bound: of traces that we decide on: those whose last 16 digits sort before it (the OpenTelemetry SDK's
+            TraceIdRatioBased decides the same for the same trace). Digits compare like numbers, at half
+            the cost; `g` is behind them all.
     """
 
     parent_based: bool
-    bound: int
+    bound: str
 
     @classmethod
     def of(cls, ratio: float, *, parent_based: bool = True) -> Sampler:
         """Sample `ratio` of the traces that nobody has decided on."""
-        return cls(parent_based, round(ratio * _ALL))
+        bound = round(ratio * _ALL)
+        return cls(parent_based, "g" if bound >= _ALL else f"{bound:016x}")
 
     def takes(self, trace_id: str) -> bool:
         """Decide on a trace whose caller did not."""
-        return int(trace_id[16:], 16) < self.bound
+        return trace_id[16:] < self.bound
 
     def follows(self, parent: Parent, trace_id: str) -> bool:
         """Decide on a trace of a caller."""

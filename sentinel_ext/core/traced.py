@@ -16,7 +16,6 @@ from sentinel_ext.core.shedding import Shedding
 from sentinel_ext.core.trace import StageName, StageSpan, Trace
 from sentinel_ext.core.tracecontext import (
     B3,
-    B3_FLAGS,
     B3_SAMPLED,
     B3_TRACE_ID,
     ODD,
@@ -43,6 +42,8 @@ if TYPE_CHECKING:
     from sentinel_ext.core.window import WindowReply
 
 _OFF = Mode.OFF
+# Bound once: they run for every request.
+_check, _begin, _resume = Identifier.check, Pipeline.begin, Pipeline.resume
 _NO_CIRCUIT: dict[str, Value] = {"sentinel.breaker.state": "none"}
 
 
@@ -53,36 +54,35 @@ class TracingIdentifier(Identifier):
     what stands in the request's headers, which the client sent.
     """
 
-    __slots__ = ("_sampler",)
+    __slots__ = ("_bound", "_sampler")
 
     def __init__(
         self, sources: tuple[Source, ...], random_hex: Callable[[int], str], sampler: Sampler
     ) -> None:
         """Look at `sources`, as Identifier does."""
         Identifier.__init__(self, sources, random_hex)
-        self._sampler = sampler
+        self._sampler, self._bound = sampler, sampler.bound
 
     def check(self, caller: Caller, tenant: Tenant, problem: NameProblem | None = None) -> Check:
         """Complete the check; a sampled one has a `trace`, and its span goes upstream as the parent."""
-        made = Identifier.check(self, caller, tenant, problem)
+        made = _check(self, caller, tenant, problem)
         carried: Mapping[str, str] | None = getattr(caller, "carried", None)
-        headers = caller.headers
         if carried:
             parent = parent_of(carried)
             if parent is not None:
                 return self._decide(made, parent)
-        sampler = self._sampler
-        if not made.traceparent:  # the caller's own is valid
+        traceparent, headers = made.traceparent, caller.headers
+        if not traceparent:  # the caller's own is valid
             given = headers[TRACEPARENT]
-            if given[54] not in ODD and sampler.parent_based:
+            if given[54] not in ODD and self._sampler.parent_based:
                 return made
             return self._decide(made, from_traceparent(given, headers.get(TRACESTATE, "")))
-        if headers.get(B3) or headers.get(B3_TRACE_ID) or headers.get(B3_SAMPLED) or headers.get(B3_FLAGS):
+        if B3 in headers or B3_TRACE_ID in headers or B3_SAMPLED in headers:
             parent = from_b3(headers)
             if parent is not None:
                 return self._decide(made, parent)
-        trace_id = made.traceparent[3:35]
-        return _recorded(made, trace_id, "", "", "01") if sampler.takes(trace_id) else made
+        # sampler.takes in place
+        return _recorded(made, traceparent[3:35], "", "", "01") if traceparent[19:35] < self._bound else made
 
     def _decide(self, made: Check, parent: Parent) -> Check:
         trace_id = parent.trace_id or made.traceparent[3:35] or made.decision_id * 2
@@ -115,21 +115,24 @@ def _with(made: Check, traceparent: str, trace: Trace | None) -> Check:
 class TracedPipeline(Pipeline):
     """A Pipeline that records the stages of sampled checks; `now_ns` is a monotonic clock."""
 
-    __slots__ = ("_now_ns",)
+    __slots__ = ("_now_ns", "_recording")
 
     def __init__(self, policy: Policy, controller: Controller | None, now_ns: Callable[[], int]) -> None:
         """Take the stages' modes from `policy`."""
-        Pipeline.__init__(self, policy)
+        Pipeline.__init__(self, policy, controller)
         self._now_ns = now_ns
-        self._shedding = None if controller is None else TracedShedding(policy, controller, now_ns)
+        self._recording = _Recording(policy, controller, now_ns)
 
     def begin(self, check: Check, now_ns: int) -> Decision | Pending:
         """Run the local stages, as Pipeline does."""
         trace = check.trace
         if trace is None:
-            return Pipeline.begin(self, check, now_ns)
+            return _begin(self, check, now_ns)
+        return self._begin_recorded(check, trace, now_ns)
+
+    def _begin_recorded(self, check: Check, trace: Trace, now_ns: int) -> Decision | Pending:
         trace.started_ns, start_ns = now_ns, self._now_ns()
-        step = Pipeline.begin(self, check, now_ns)
+        step = self._recording.begin(check, now_ns)
         end_ns, local = self._now_ns(), trace.stages
         if check.tenant.bucket is not None and self._bucket is not _OFF:
             bucket_end_ns = local[0].start_ns if local else end_ns
@@ -143,7 +146,7 @@ class TracedPipeline(Pipeline):
 
     def resume(self, pending: Pending, reply: WindowReply, now_ns: int) -> Decision:
         """End a check with the store's answer, as Pipeline does."""
-        decision = Pipeline.resume(self, pending, reply, now_ns)
+        decision = _resume(self, pending, reply, now_ns)
         trace = pending.check.trace
         if trace is not None:
             numbers: dict[str, Value] = {
@@ -179,8 +182,18 @@ class TracedPipeline(Pipeline):
         return decision
 
 
+class _Recording(Pipeline):
+    """Begins sampled checks: its stages 3 and 4 record."""
+
+    __slots__ = ()
+
+    def __init__(self, policy: Policy, controller: Controller | None, now_ns: Callable[[], int]) -> None:
+        Pipeline.__init__(self, policy)
+        self._shedding = None if controller is None else TracedShedding(policy, controller, now_ns)
+
+
 class TracedShedding(Shedding):
-    """Stages 3 and 4 that record sampled checks."""
+    """Stages 3 and 4 that record; for sampled checks only."""
 
     __slots__ = ("_clock",)
 
@@ -192,8 +205,7 @@ class TracedShedding(Shedding):
     def admit(self, check: Check, shadow: tuple[ShadowDenial, ...], now_ns: int) -> Decision | Hold:
         """Start the request at its upstream or refuse it, as Shedding does."""
         trace = check.trace
-        if trace is None:
-            return Shedding.admit(self, check, shadow, now_ns)
+        assert trace is not None  # noqa: S101  TracedPipeline sends no others here
         clock, is_on = self._clock, self._pressure is not _OFF
         start_ns = clock()
         load = self._controller.upstream(check.upstream).load

@@ -31,6 +31,8 @@ class CheckCaller:
     """A CheckRequest seen as core.identify.Caller. Every part may be missing; strings are hostile."""
 
     __slots__ = ("_attributes", "context_extensions", "headers")
+    # Of the proxy's call; CarriedCaller has some.
+    carried: Mapping[str, str] | None = None
 
     def __init__(self, request: external_auth_pb2.CheckRequest) -> None:
         """Wrap `request`; absent messages read as empty ones."""

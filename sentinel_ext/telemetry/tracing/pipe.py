@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import threading
 import time
 from collections import Counter, deque
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 # How long the last spans may take at the end, and then how long an export that was broken off.
 FLUSH_S: Final = 2.0
 BREAK_OFF_S: Final = 0.5
+# How long the thread may keep the interpreter's lock while the event loop waits for it. Python's 5 ms are as
+# long as a request may wait for the store.
+SWITCH_S: Final = 0.0005
 # A collector that is away is news once, and then once in a while.
 QUIET_NS: Final = 60_000_000_000
 _POLL_S: Final = 0.02
@@ -100,7 +104,8 @@ class SpanPipe(Generic[Item, Span]):
             self._wake.set()
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread; it must not keep the interpreter's lock from the event loop for long."""
+        sys.setswitchinterval(SWITCH_S)
         self._thread.start()
 
     async def close(self) -> None:
