@@ -21,9 +21,9 @@ class Names(Kind):
         f"up to {MAX_NAMES} names, or name=value, with commas between them: tenant,x-api-key,tenant=acme"
     )
 
-    def parse(self, given: object) -> tuple[str, ...]:
+    def parse(self, given: object) -> tuple[str, ...] | None:
         """Return the names, as they were given."""
-        if isinstance(given, tuple):
+        if given is None or isinstance(given, tuple):
             return given
         names = tuple(name.strip() for name in str(given).split(",") if name.strip())
         if len(names) > MAX_NAMES or not all(_NAME.fullmatch(name) for name in names):
@@ -36,8 +36,8 @@ class LogSettings(BaseSettings):
 
     Attributes:
         log_allowed_ratio: of allowed requests that are logged at level info.
-        log_redact: names whose values never show.
+        log_redact: names whose values never show; None for none but secrets.
     """
 
     log_allowed_ratio: Annotated[float, Number(0, 1, "part of the allowed requests")] = 0.0
-    log_redact: Annotated[tuple[str, ...], Names()] = ()
+    log_redact: Annotated[tuple[str, ...] | None, Names()] = None

@@ -9,7 +9,8 @@ from sentinel_ext import clock
 from sentinel_ext.core.identify import Identifier
 from sentinel_ext.core.pipeline import Pipeline
 from sentinel_ext.core.trace import Sampler
-from sentinel_ext.core.traced import TracedPipeline, TracingIdentifier
+from sentinel_ext.core.traced import TracedPipeline
+from sentinel_ext.core.traced_identify import TracingIdentifier
 from sentinel_ext.services.ratelimit_traced import Tracing as LimitTracing
 from sentinel_ext.telemetry.redaction import Redactor
 from sentinel_ext.telemetry.spans import SpanCollector
@@ -75,7 +76,7 @@ class Tracing(NoTracing):
 
     def __init__(self, options: TracingOptions, settings: Settings, metrics: Metrics, worker: int) -> None:
         """Make exporter and queue; nothing is sent yet."""
-        # The SDK costs 20 MB and half a second: only who traces pays.
+        # Exporters and SDK take 10 MB: only who traces pays.
         from sentinel_ext.telemetry.tracing import exporter, instrumentation, spans  # noqa: PLC0415
 
         self._options, self._spans = options, spans
@@ -83,7 +84,7 @@ class Tracing(NoTracing):
         resource = exporter.make_resource(worker, settings.workers)
         heard, sink = exporter.hear_sdk(), exporter.make_exporter(options.target)
         store = "memory" if settings.redis_url.reveal().startswith("memory:") else "redis"
-        maker = spans.SpanMaker(resource, Redactor(settings.log_redact).hide, store)
+        maker = spans.SpanMaker(resource, Redactor(settings.log_redact or ()).hide, store)
         self.pipe: SpanPipe[Decided | Limited | ReadableSpan, ReadableSpan] = SpanPipe(
             options, maker.make, exporter.sender(sink), sink.shutdown
         )

@@ -132,7 +132,7 @@ class Identifier:
         traceparent = ""
         given = headers.get(TRACEPARENT_HEADER, "")
         if not given or not VALID_TRACEPARENT(given):
-            # A broken one restarts the trace (W3C Trace Context §4.3); core/traced.py samples.
+            # A broken one restarts the trace (W3C Trace Context §4.3); core/traced_identify.py samples.
             traceparent = f"00-{trace_id}-{decision_id}-00"
         extensions = caller.context_extensions
         upstream, route = extensions.get("upstream", ""), extensions.get("route", "")

@@ -62,7 +62,7 @@ class CheckCaller:
 
 
 class CarriedCaller(CheckCaller):
-    """A CheckRequest, and what the proxy's call says of the trace (core/traced.py reads it)."""
+    """A CheckRequest, and what the proxy's call says of the trace (core/traced_identify.py reads it)."""
 
     __slots__ = ("carried",)
 

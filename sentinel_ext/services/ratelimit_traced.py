@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sentinel_ext.core.ratelimit.outcome import Outcome, Problem
-from sentinel_ext.core.traced import begin_trace
+from sentinel_ext.core.traced_identify import begin_trace
 from sentinel_ext.services.ratelimit import SERVICE, RateLimits, _as_it_is, parse
 from sentinel_ext.services.registry import RequestError, Unary
 

@@ -32,6 +32,10 @@ _WORDS: Final = r"[a-z0-9_.-]*(?:password|passwd|secret|token|api[_-]?key)"
 _VALUE: Final = r"([\"']?\s*[:=]\s*)(?:\"[^\"]*\"|'[^']*'|[^\s,;&)}\]\"']+)"
 
 
+# Without one of these no pattern matches: names and ids, most of what there is.
+_SUSPICIOUS = re.compile(r"[:= ]").search
+
+
 class Redactor:
     """Hides secrets, and the values of `names`.
 
@@ -69,11 +73,12 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """Return a text without secrets and hidden values."""
-        if "://" in text:
-            text = _USER_INFO.sub(rf"\1{HIDDEN}@", text)
-        text = _HEADERS.sub(rf"\1\2{HIDDEN}", text)
-        text = _SCHEMES.sub(rf"\1 {HIDDEN}", text)
-        text = self._pairs.sub(rf"\1\2{HIDDEN}", text)
+        if _SUSPICIOUS(text):
+            if "://" in text:
+                text = _USER_INFO.sub(rf"\1{HIDDEN}@", text)
+            text = _HEADERS.sub(rf"\1\2{HIDDEN}", text)
+            text = _SCHEMES.sub(rf"\1 {HIDDEN}", text)
+            text = self._pairs.sub(rf"\1\2{HIDDEN}", text)
         return text if self._values is None else self._values.sub(HIDDEN, text)
 
     def _is_hidden(self, key: str) -> bool:

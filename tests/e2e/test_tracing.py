@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from support.fleet import Fleet
 from support.otlp import Receiver
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from support.otlp import Span
+    from support.redis_server import RedisServer
 
 pytestmark = pytest.mark.e2e
 
@@ -53,7 +55,7 @@ def environment(folder: Path, endpoint: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-async def fleet(receiver: Receiver, module_folder: Path, grpc_server: str) -> AsyncIterator[Fleet]:
+async def fleet(receiver: Receiver, module_folder: Path) -> AsyncIterator[Fleet]:
     arguments = ("--check-timeout-ms", "5000", "--otlp-address", f"127.0.0.1:{receiver.grpc_port}")
     settings = environment(module_folder, receiver.http)
     async with Fleet(module_folder, settings, config_arguments=arguments) as fleet:
@@ -132,3 +134,26 @@ async def test_an_envoy_without_a_tracer_shows_the_clients_b3(receiver: Receiver
     assert f"00-{trace_id}-{ours.span_id}-01" == json.loads(reply.body)["headers"]["traceparent"]
     assert json.loads(other.body)["headers"]["traceparent"].endswith("-00")
     assert 0 == metrics['sentinel_spans_dropped_total{reason="queue_full"}']
+
+
+async def test_each_worker_exports_for_itself_and_exemplars_survive_their_sum(
+    receiver: Receiver, short_folder: Path, redis_server: RedisServer
+) -> None:
+    more = {"REDIS_URL": redis_server.url, "WORKERS": "2", "GRPC_ADDRESS": f"unix://{short_folder}/s.sock"}
+    seen = len(receiver.spans)
+    async with Fleet(short_folder, {**environment(short_folder, receiver.http), **more}) as fleet:
+        trace_ids = set()
+        while len({span.resource["sentinel.worker"] for span in receiver.spans[seen:]}) < 2:
+            reply = await fleet.get()
+            trace_ids.add(json.loads(reply.body)["headers"]["traceparent"].split("-")[1])
+            assert len(trace_ids) < 500
+        url = f"{fleet.sentinels[0].admin}/metrics"
+        accept = {"accept": "application/openmetrics-text; version=1.0.0"}
+        async with fleet.session.get(url, headers=accept) as response:
+            families = list(text_string_to_metric_families(await response.text()))
+    samples = [sample for family in families for sample in family.samples]
+
+    assert 2 == len({span.resource["service.instance.id"] for span in receiver.spans[seen:]})
+    exemplars = [sample.exemplar for sample in samples if sample.exemplar is not None]
+    assert exemplars
+    assert {example.labels["trace_id"] for example in exemplars} <= trace_ids

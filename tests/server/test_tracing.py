@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
 import sys
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import grpc
 import pytest
 from envoy.service.auth.v3 import external_auth_pb2
 from envoy.service.ratelimit.v3 import rls_pb2
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from support.build import free_tcp_port
+from support.fakes import FakeCaller
 from support.otlp import Receiver
 
 from sentinel_ext.address import Address
@@ -23,7 +27,8 @@ from sentinel_ext.server.grpcio import GrpcioServer
 from sentinel_ext.services.registry import Unary
 from sentinel_ext.settings import Settings
 from sentinel_ext.telemetry.logging import LogWriter
-from sentinel_ext.telemetry.metrics import Metrics
+from sentinel_ext.telemetry.metrics import DECISION_BUCKETS, Metrics
+from sentinel_ext.telemetry.tracing import pipe
 from sentinel_ext.telemetry.tracing.client import client_tracing
 from sentinel_ext.tracing import NoTracing, Tracing, make_tracing
 
@@ -232,6 +237,51 @@ async def test_exported_spans_are_counted(house, receiver):
     assert 0 == house.sample("sentinel_spans_dropped_total", reason="queue_full")
 
 
+async def test_a_check_that_was_given_up_ends_as_cancelled(house, receiver):
+    trace_id, traceparent = ids()
+    caller = FakeCaller({"traceparent": traceparent})
+    waiting = house.app.engine.decide(caller, lambda _decision: True)
+    waiting.cancel()
+    root = (await receiver.trace(trace_id, "proxy_request"))["proxy_request"]
+
+    assert ("cancelled", True) == (root.attributes["sentinel.verdict"], root.is_error)
+
+
+# --- Exemplars ---
+
+
+async def scrape(house: Running, accept: str) -> tuple[str, str]:
+    url = f"http://{house.app._settings.admin_address}/metrics"
+    async with aiohttp.ClientSession() as session, session.get(url, headers={"accept": accept}) as response:
+        return response.content_type, await response.text()
+
+
+def exemplars(text: str) -> list[Any]:
+    return [
+        sample.exemplar
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "sentinel_decision_duration_seconds_bucket" and sample.exemplar is not None
+    ]
+
+
+async def test_the_duration_histogram_leads_to_traces_for_who_asks_in_openmetrics(house, receiver):
+    trace_id, traceparent = ids()
+    for _ in range(20):
+        await house.check({"x-tenant-id": "unsampled", "traceparent": traceparent[:-1] + "0"})
+    response = await house.check({"traceparent": traceparent, "x-tenant-id": "exemplar"})
+    decision_id = response.dynamic_metadata.fields["decision_id"].string_value
+    kind, text = await scrape(house, "application/openmetrics-text; version=1.0.0")
+    plain_kind, plain = await scrape(house, "text/plain")
+
+    assert ("application/openmetrics-text", "text/plain") == (kind, plain_kind)
+    found = exemplars(text)
+    assert {"trace_id": trace_id, "span_id": decision_id} in [example.labels for example in found]
+    assert all(0 < example.value < 10 for example in found)
+    assert len(found) <= 2 * (len(DECISION_BUCKETS) + 1)
+    assert trace_id not in plain
+
+
 # --- Collectors that fail ---
 
 
@@ -243,7 +293,8 @@ async def answers_quickly(house: Running, count: int = 30) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["http", "grpc"])
-async def test_a_collector_that_is_away_costs_spans_and_no_answers(scheme, short_folder):
+async def test_a_collector_that_is_away_costs_spans_and_no_answers(scheme, short_folder, monkeypatch):
+    monkeypatch.setattr(pipe, "FLUSH_S", 0.2)
     url = f"{scheme}://127.0.0.1:{free_tcp_port()}"
     more = {"OTEL_BSP_MAX_QUEUE_SIZE": "60", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "6"}
     async with running(short_folder, **tracing_to(url, **more)) as house:
@@ -291,6 +342,16 @@ def test_off_is_off(more):
     settings = Settings.load({"REDIS_URL": "memory://", **more}, None)
 
     assert NoTracing is type(make_tracing(settings, Metrics("1"), 0))
+
+
+def test_off_exporters_and_instrumentation_are_not_even_imported():
+    """Parts of the SDK are there all the same: redis-py imports them where they are installed."""
+    code = "import sys, sentinel_ext.app; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    own = "opentelemetry.exporter", "opentelemetry.instrumentation", "sentinel_ext.telemetry.tracing.spans"
+
+    assert "sentinel_ext.app" in done.stdout
+    assert not any(name.startswith(own) for name in done.stdout.split())
 
 
 async def test_off_the_callers_sampled_traceparent_stands(short_folder):

@@ -16,7 +16,8 @@ from sentinel_ext.core.identify import Identifier
 from sentinel_ext.core.model import FailureMode, Mode, Stage, Tier
 from sentinel_ext.core.pipeline import Pending, Pipeline
 from sentinel_ext.core.trace import MAX_STAGES, Sampler, StageName, StageSpan, Trace
-from sentinel_ext.core.traced import TracedPipeline, TracingIdentifier, begin_trace
+from sentinel_ext.core.traced import TracedPipeline
+from sentinel_ext.core.traced_identify import TracingIdentifier, begin_trace
 from sentinel_ext.core.window import WindowReply
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
