@@ -17,8 +17,10 @@ import msgspec
 from sentinel_ext import __version__, clock
 from sentinel_ext.core.model import FailureMode
 from sentinel_ext.core.tenant import Tenants
+from sentinel_ext.debugging import Debugging
 from sentinel_ext.engine import Engine
 from sentinel_ext.feedback import Feedback
+from sentinel_ext.gauges import publish_gauges, publish_wire
 from sentinel_ext.host import HostSignals
 from sentinel_ext.live import LivePolicy
 from sentinel_ext.policy.sources import load_all
@@ -28,7 +30,6 @@ from sentinel_ext.server.breakers import BreakerPages
 from sentinel_ext.server.grpcio import GrpcioServer
 from sentinel_ext.server.lean import LeanServer
 from sentinel_ext.server.ratelimits import RateLimitPages
-from sentinel_ext.server.wire_metrics import publish_wire
 from sentinel_ext.services.authorization import Authorization
 from sentinel_ext.store.batcher import Batcher
 from sentinel_ext.store.factory import make_store
@@ -92,9 +93,8 @@ class Application:
         self._store = self._make_store()
         self._host = HostSignals(Path("/"), clock.monotonic_ns())
         self._batcher = Batcher(self._store, settings.store_timeout_ms / 1000, self._store_called)
-        self._presence = Presence(
-            self._store, f"{socket.gethostname()}:{clock.random_hex(4)}", at_least=self._place.count
-        )
+        name = f"{socket.gethostname()}:{clock.random_hex(4)}"
+        self._presence = Presence(self._store, name, at_least=self._place.count)
         self._tenants = Tenants(policy)
         self.feedback = Feedback(settings, policy, self._store, self.metrics, self._host)
         self.engine = self._make_engine(policy)
@@ -103,13 +103,25 @@ class Application:
             settings, policy.ratelimit, self._store, self.metrics, controller, called
         )
         self.ratelimits.set_instances(lambda: self._presence.instances)
+        self.debugging = Debugging(
+            name,
+            policy,
+            self._tenants,
+            self._store,
+            self.feedback,
+            self.engine,
+            self.ratelimits,
+            may_act=settings.admin_actions,
+        )
+        self.debugging.modes.apply = self._go_by
+        self.debugging.publish(self.metrics)
         checks = Authorization(self.engine.decide, self._failed, traced=self.tracing.is_on).methods()
         limits = self.ratelimits.methods(self._failed, self.tracing.limits)
         self._servers = self._make_servers((*checks, *limits, *self.feedback.methods(self._failed)))
         self._admin = self._make_admin()
         self._live = self._make_live()
         publish_config(self.metrics, self._live)
-        self._publish_gauges()
+        publish_gauges(self.metrics, self._store, self._presence, self._tenants, self.engine, logs)
 
     def _make_store(self) -> Store:
         settings = self._settings
@@ -156,12 +168,16 @@ class Application:
         return live
 
     def replace(self, policy: Policy) -> None:
-        """Go by another policy from now on; requests under way end under theirs."""
+        """Go by another policy of the files from now on; requests under way end under theirs."""
         self._policy = policy
+        self.debugging.replace(policy)
+        self.ratelimits.replace(policy.ratelimit)
+
+    def _go_by(self, policy: Policy) -> None:
+        """Go by the policy with the modes that an operator set."""
         self.feedback.replace(policy)
         pipeline = self.tracing.pipeline(policy, self.feedback.controller)
         self.engine.replace(policy, pipeline, self.tracing.identifier(policy.sources))
-        self.ratelimits.replace(policy.ratelimit)
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain and return. A second signal ends the drain's wait.
@@ -199,6 +215,7 @@ class Application:
             "store": {"url": self._settings.redis_url.redacted, "available": available},
             "instances": self._presence.instances,
             "config": self._live.details(),
+            "stages": self.debugging.modes.shown(),
             **self.ratelimits.details(),
             **self.feedback.details(),
         }
@@ -217,8 +234,9 @@ class Application:
         else:
             servers.append(GrpcioServer(address, methods, interceptors=self.tracing.interceptors))
         if settings.debug_address is not None and self._place.index == 0:
+            people = (*methods, *self.debugging.methods(self._failed))
             where, variable = settings.debug_address, "DEBUG_GRPC_ADDRESS"
-            servers.append(GrpcioServer(where, methods, variable, self.tracing.interceptors))
+            servers.append(GrpcioServer(where, people, variable, self.tracing.interceptors))
         return servers
 
     def _store_called(self, seconds: float, entries: int, fault: StoreFault | None) -> None:
@@ -242,6 +260,7 @@ class Application:
         await self._presence.start()
         await self.ratelimits.start()
         await self.feedback.control.start()
+        await self.debugging.start()
         await self._live.start()
         await self._admin.start()
         for started, server in enumerate(self._servers):
@@ -298,6 +317,7 @@ class Application:
 
     async def _stop_background(self) -> None:
         await self._live.close()
+        await self.debugging.close()
         await self.feedback.control.close()
         await self._presence.close()
         await self.ratelimits.close()
@@ -317,22 +337,3 @@ class Application:
     def _failed(self, error: Exception) -> None:
         self.metrics.failed()
         logger.error("internal error", exc_info=error)
-
-    def _publish_gauges(self) -> None:
-        gauge, total = self.metrics.gauge, self.metrics.counter_of
-        gauge(
-            "sentinel_store_up", "1 while the store can be asked.", lambda: float(self._store.is_available())
-        )
-        gauge(
-            "sentinel_instances",
-            "Instances that share the store, as last heard.",
-            lambda: float(self._presence.instances),
-        )
-        gauge("sentinel_tenants", "Tenants remembered by this instance.", lambda: float(len(self._tenants)))
-        total(
-            "sentinel_tenants_evicted", "Tenants forgotten for others.", lambda: float(self._tenants.evicted)
-        )
-        total("sentinel_checks_cancelled", "Checks the caller gave up.", lambda: float(self.engine.cancelled))
-        total(
-            "sentinel_log_lines_dropped", "Log lines lost to a full queue.", lambda: float(self._logs.dropped)
-        )

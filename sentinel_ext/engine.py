@@ -67,6 +67,7 @@ class Engine:
             failed: told of an exception of our own that a request met; the request gets `deliver(None)`.
             cancelled: checks the caller gave up before they were decided; `given_up` is told of each.
             permits: asks for the right to try a half-open breaker.
+            identifier: finds tenants by the policy in force.
         """
         self.pipeline = pipeline
         self.batcher = batcher
@@ -77,13 +78,13 @@ class Engine:
         self.given_up: Callable[[Check], None] = lambda _check: None
         self.permits: Permits = _NoPermits()
         self.now_ns = now_ns
-        self._identifier = identifier
+        self.identifier = identifier
         self._tenants = tenants
 
     def replace(self, policy: Policy, pipeline: Pipeline, identifier: Identifier) -> None:
         """Go by another policy from now on; requests under way end under theirs."""
         self.pipeline = pipeline
-        self._identifier = identifier
+        self.identifier = identifier
         self._tenants.replace(policy)
 
     def decide(self, caller: Caller, deliver: Deliver) -> Decision | Waiting:
@@ -93,9 +94,9 @@ class Engine:
             Exception: a bug of ours; the caller of this answers with its error response.
         """
         started_ns = self.now_ns()
-        identity = self._identifier.identity(caller)
+        identity = self.identifier.identity(caller)
         tenant = self._tenants.get(identity.name, started_ns)
-        check = self._identifier.check(caller, tenant, identity.problem)
+        check = self.identifier.check(caller, tenant, identity.problem)
         step = self.pipeline.begin(check, started_ns)
         if isinstance(step, Pending):
             waiting = Waiting(self, step, deliver, started_ns)
@@ -122,6 +123,11 @@ class Engine:
     def publish(self, decision: Decision, started_ns: int) -> None:
         """Tell the observers; one that fails does not cost the request its answer."""
         elapsed_ns = self.now_ns() - started_ns
+        tenant = decision.check.tenant
+        if decision.allowed:
+            tenant.allowed += 1
+        else:
+            tenant.denied += 1
         for observe in self.observers:
             try:
                 observe(decision, elapsed_ns)

@@ -40,6 +40,7 @@ class Feedback:
     Attributes:
         controller: what the request path asks.
         control: the loops beside it.
+        watchers: told of each change of a breaker.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Feedback:
             clock.monotonic_ns,
             settings.store_timeout_ms / 1000,
         )
+        self.watchers: tuple[Callable[[Protected, Transition], None], ...] = ()
         self._policy = policy
         self._metrics = metrics
         self._loads = LoadCollector(self.controller)
@@ -135,6 +137,8 @@ class Feedback:
     def _changed(self, protected: Protected, transition: Transition) -> None:
         self._loads.changed(protected, transition)
         self._log.changed(protected, transition)
+        for changed in self.watchers:
+            changed(protected, transition)
 
 
 def _shown(name: str, circuit: Circuit) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from sentinel_ext.core.tally import SLOTS, Batch, Ring
 MAX_LEVEL: Final = 4
 # Epochs from here on belong to an instance alone (core/circuit.py) and mean nothing to the shared breaker.
 LOCAL_EPOCHS: Final = 2**40
+# A share of fewer requests than this says nothing, however many instances divide the minimum.
+MIN_LOCAL_REQUESTS: Final = 5
 # How far the logical clock may lag behind what it has seen; Lua writes its value at least this often.
 _CLOCK_STEP_MS = 1_000
 
@@ -84,6 +86,14 @@ class BreakerOptions(msgspec.Struct, frozen=True, gc=False):
         """How long a breaker that nobody asks is remembered: until nothing in it matters any more."""
         longest_open_ms = self.cooldown_ms * 2**MAX_LEVEL * 11 // 10
         return max(10 * self.window_ms, 2 * longest_open_ms, 2 * self.probe_ttl_ms)
+
+
+def alone(options: BreakerOptions, instances: int) -> BreakerOptions:
+    """Return what one of `instances` goes by while the store is away: its share of the traffic, one probe."""
+    share = max(MIN_LOCAL_REQUESTS, -(-options.min_requests // max(1, instances)))
+    return msgspec.structs.replace(
+        options, min_requests=min(options.min_requests, share), half_open_max=1, successes_needed=1
+    )
 
 
 class View(msgspec.Struct, frozen=True, gc=False):

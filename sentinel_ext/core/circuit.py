@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from sentinel_ext.core.breaker import LOCAL_EPOCHS, Breaker, CircuitState, Force, TripReason, View
+from sentinel_ext.core.breaker import LOCAL_EPOCHS, Breaker, CircuitState, Force, TripReason, View, alone
 from sentinel_ext.core.outbox import MAX_RESULTS, Outbox, PermitResult
 from sentinel_ext.core.tally import Batch
 
@@ -27,8 +27,6 @@ OTHERS_WAIT_NS: Final = 500 * NS_PER_MS
 VERDICT_MS: Final = 1_000
 # An urgent report goes out this often at most, whatever comes of it.
 URGENT_GAP_NS: Final = 20 * NS_PER_MS
-# A share of fewer requests than this says nothing, however many instances divide the minimum.
-MIN_LOCAL_REQUESTS: Final = 5
 
 _ONE = {  # (success, slow) -> a batch of one
     (True, False): Batch(ok=1),
@@ -48,14 +46,6 @@ class Transition(msgspec.Struct, frozen=True, gc=False):
     level: int
     forced: Force
     is_local: bool
-
-
-def alone(options: BreakerOptions, instances: int) -> BreakerOptions:
-    """Return what one of `instances` goes by while the store is away: its share of the traffic, one probe."""
-    share = max(MIN_LOCAL_REQUESTS, -(-options.min_requests // max(1, instances)))
-    return msgspec.structs.replace(
-        options, min_requests=min(options.min_requests, share), half_open_max=1, successes_needed=1
-    )
 
 
 class Circuit:
@@ -111,6 +101,18 @@ class Circuit:
             left_ms = -(-(self._open_until_ns - now_ns) // NS_PER_MS)
             return left_ms if left_ms > 0 else VERDICT_MS
         return 0 if self.is_closed else VERDICT_MS
+
+    def look(self, is_vital: bool, now_ns: int) -> tuple[CircuitState, bool]:
+        """Return (state now, whether a request would pass or get to ask for a permit). Changes nothing."""
+        state, since_ns, used = self.state, self._half_open_ns, self._used
+        is_due = self._view.forced is Force.AUTO and now_ns >= self._open_until_ns
+        if state is CircuitState.OPEN and is_due:
+            state, since_ns, used = CircuitState.HALF_OPEN, now_ns, 0
+        if state is not CircuitState.HALF_OPEN:
+            return state, self.is_closed
+        waits = not is_vital and now_ns - max(self._vital_ns, since_ns) < OTHERS_WAIT_NS
+        most = 1 if self.is_local else self.options.half_open_max
+        return state, not waits and used + self._asking < most
 
     def wants_permit(self, is_vital: bool, now_ns: int) -> bool:
         """Say whether a request should ask for a permit; if not, it is refused without asking.

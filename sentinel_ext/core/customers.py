@@ -131,13 +131,25 @@ class Customers:
             if totals[tier]
         ]
 
-    def _set_share(self, name: str, customer: Customer) -> None:
-        shared, tier = self._shared, customer.tier
-        share = shared.shares.get(name)
+    def look(self, name: str, tier: int, guaranteed: float) -> tuple[float, float]:
+        """Return a tenant's (share, credit) as its next request finds them. Changes nothing."""
+        customer = self.table.get(name)
+        if customer is None and len(self.table) >= MAX_CUSTOMERS:
+            customer = self._rest[tier]
+        if customer is not None:
+            return customer.share, customer.credit
+        return self.share_of(name, tier, guaranteed), (self._phase + GOLDEN) % 1.0
+
+    def share_of(self, name: str, tier: int, guaranteed: float = 0.0) -> float:
+        """Return which share of a tenant's requests passes."""
+        share = self._shared.shares.get(name)
         if share is None:
-            share = shared.tier_share[tier]
+            share = self._shared.tier_share[tier]
         # A contract stands even when the instance is short of breath.
-        customer.share = share if customer.guaranteed else share * (1 - self.backstop[tier])
+        return share if guaranteed else share * (1 - self.backstop[tier])
+
+    def _set_share(self, name: str, customer: Customer) -> None:
+        customer.share = self.share_of(name, customer.tier, customer.guaranteed)
 
     def __len__(self) -> int:
         return len(self.table)

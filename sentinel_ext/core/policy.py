@@ -157,6 +157,15 @@ class Policy(msgspec.Struct, frozen=True):
                 return pattern.plan
         return self.default_plan
 
+    def rule_for(self, tenant: str) -> str:
+        """Name the entry that gives the tenant its plan, as the policy file writes it."""
+        if tenant in self.tenants:
+            return f"tenants.{tenant}" if tenant.isidentifier() else f'tenants."{tenant}"'
+        for pattern in self.patterns:
+            if pattern.matches(tenant):
+                return f'tenants."{pattern.text}"'
+        return "default_plan"
+
     def mode(self, stage: Stage) -> Mode:
         """Return how `stage` runs; `enforce` unless the policy says otherwise."""
         return self.modes.get(stage, Mode.ENFORCE)

@@ -54,7 +54,7 @@ def probed(state: Shared, totals: Totals, options: LawOptions, now_ms: float) ->
         probe_mean_ms=totals.mean_ms,
         probe_last_ms=totals.mean_ms,
         probe_kept=state.credit,
-        credit=PROBE_CREDIT * min(state.usual, totals.completed),
+        credit=max(1.0, PROBE_CREDIT * min(state.usual, totals.completed)),
     )
 
 

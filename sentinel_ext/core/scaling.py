@@ -30,11 +30,21 @@ def scaled_limit(tenant: Tenant, limit: int, rate: float | None, now_ns: int) ->
     if rate is None:
         tenant.scaled = None
         return limit
+    held = held_limit(tenant, limit, rate, now_ns)
+    tenant.scaled, tenant.scaled_ns = held, now_ns
+    return min(limit, max(1, int(held)))
+
+
+def looked_limit(tenant: Tenant, limit: int, rate: float | None, now_ns: int) -> int:
+    """Return the limit that holds now, and change nothing; arguments as above."""
+    return limit if rate is None else min(limit, max(1, int(held_limit(tenant, limit, rate, now_ns))))
+
+
+def held_limit(tenant: Tenant, limit: int, rate: float, now_ns: int) -> float:
+    """Return where the limit has got to on its way to what the fill allows."""
     window_us = tenant.plan.window_us
     expected = rate * window_us / 1_000_000
     target = min(float(limit), HEADROOM * expected + SIGMAS * math.sqrt(expected) + 1)
     held = limit if tenant.scaled is None else tenant.scaled
     elapsed = 0.0 if tenant.scaled is None else (now_ns - tenant.scaled_ns) / (window_us * _NS_PER_US)
-    held = max(target, held - max(0.0, elapsed) * (limit - target))
-    tenant.scaled, tenant.scaled_ns = held, now_ns
-    return min(limit, max(1, int(held)))
+    return max(target, held - max(0.0, elapsed) * (limit - target))

@@ -56,6 +56,18 @@ class TokenBucket:
         level = self._level + hits * ATTO
         self._level = level if level < self._full else self._full
 
+    def look(self, hits: int, now_ns: int) -> tuple[int, int | None]:
+        """Return (whole tokens, milliseconds until `hits` are there; None if never). Changes nothing."""
+        seen = self.copy()
+        seen.try_acquire(0, now_ns)
+        return seen.tokens, seen.wait_ms(hits)
+
+    def copy(self) -> TokenBucket:
+        """Return another bucket with the same level."""
+        made = TokenBucket(0, self._refill_nano, self._last_ns)
+        made._full, made._level = self._full, self._level
+        return made
+
     @property
     def tokens(self) -> int:
         """Whole tokens as of the last call with a time."""

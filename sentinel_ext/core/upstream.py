@@ -75,9 +75,9 @@ class Upstream:
     """
 
     __slots__ = (
-        "_customers", "_dead", "_flush_ms", "_is_logged", "_local", "_options", "_overdue",
-        "_passing", "_seen", "_slow_us", "_ticked_ns", "_timeout_us", "cause", "flight", "is_blind", "limits",
-        "name", "shared", "traffic",
+        "_flush_ms", "_is_logged", "_local", "_options", "_overdue", "_passing", "_seen", "_slow_us",
+        "_ticked_ns", "_timeout_us", "cause", "customers", "dead", "flight", "is_blind", "limits", "name",
+        "shared", "traffic",
     )  # fmt: skip
 
     def __init__(self, name: str, options: UpstreamOptions, now_ns: int) -> None:
@@ -89,8 +89,8 @@ class Upstream:
         self.is_blind = False
         self.limits: guard.Limits | None = None
         self.configure(options)
-        self._customers = Customers(self.shared)
-        self._seen, self._dead = self._customers.table, guard.DeadWork()
+        self.customers = Customers(self.shared)
+        self._seen, self.dead = self.customers.table, guard.DeadWork()
         self.traffic = Traffic(now_ns)
         self._ticked_ns = now_ns
         self._passing, self._overdue = 0.0, Overdue(0, 0, 0)
@@ -112,14 +112,14 @@ class Upstream:
         Returns:
             what `withdraw` needs.
         """
-        customer = self._seen.get(name) or self._customers.first_seen(name, tier, weight, guaranteed)
+        customer = self._seen.get(name) or self.customers.first_seen(name, tier, weight, guaranteed)
         customer.count += 1
         if customer.share < 1.0 and not customer.passes():
-            self.cause = ShedCause.LOCAL if self._customers.backstop[tier] > 0 else ShedCause.SHARE
+            self.cause = ShedCause.LOCAL if self.customers.backstop[tier] > 0 else ShedCause.SHARE
             return None
         flight, limits = self.flight, self.limits
         opened, current = flight.open, flight.current
-        if limits is not None and opened[0] + opened[1] + opened[2] + self._dead.count >= limits[tier]:
+        if limits is not None and opened[0] + opened[1] + opened[2] + self.dead.count >= limits[tier]:
             self.cause = ShedCause.GUARD
             return None
         self.traffic.now.admitted += 1
@@ -131,7 +131,7 @@ class Upstream:
 
     def start(self, name: str, tier: int, weight: float = 1.0, guaranteed: float = 0.0) -> Counts:
         """Count and start a request whatever `admit` would say."""
-        customer = self._seen.get(name) or self._customers.first_seen(name, tier, weight, guaranteed)
+        customer = self._seen.get(name) or self.customers.first_seen(name, tier, weight, guaranteed)
         customer.count += 1
         self.traffic.now.admitted += 1
         return self.flight.start(tier)
@@ -174,7 +174,7 @@ class Upstream:
         else:
             now.failed += 1
             if latency_us is not None and latency_us >= _GIVEN_UP * self._timeout_us:
-                self._dead.count += 1
+                self.dead.count += 1
         if latency_us is not None and outcome is not _OVERFLOW:
             now.timed += 1
             now.latency_us += latency_us
@@ -204,8 +204,8 @@ class Upstream:
         self._look_for_silence(hearing.is_silent(now_ns), now_ns)
         shared, share = self.shared, self.share
         completed = self.traffic.completed(now_ns)
-        self._dead.drain(shared.peak * share, completed, elapsed_ns / _NS_PER_S)
-        self._customers.adopt(shared, guard.backstop(local))
+        self.dead.drain(shared.peak * share, completed, elapsed_ns / _NS_PER_S)
+        self.customers.adopt(shared, guard.backstop(local))
         lag_ms = hearing.lag_ms(now_ns)
         due_ms = shared.baseline_ms + max(flush_ms, lag_ms) + AGED_MS
         if not self.traffic.is_direct:
@@ -218,7 +218,7 @@ class Upstream:
     def publish(self, now_ns: int) -> Report:
         """Close the period and return the report of the last few."""
         periods, span_ms = self.traffic.close(now_ns)
-        demands, shared = self._customers.demands(span_ms / 1000), self.shared
+        demands, shared = self.customers.demands(span_ms / 1000), self.shared
         # What the credit lets pass, not what did: an instance whose guard is full would shrink its own part.
         self._passing = sum(d.rate * shared.shares.get(d.name, shared.tier_share[d.tier]) for d in demands)
         opened = self.flight.open
@@ -244,7 +244,7 @@ class Upstream:
         self.shared = shared
         # Half the objective; of an upstream that is slow by nature, twice what it needs unloaded.
         self._slow_us = int(1000 * max(self._options.slo_ms / 2, 2 * shared.baseline_ms))
-        self._customers.adopt(shared, self._customers.backstop)
+        self.customers.adopt(shared, self.customers.backstop)
 
     @property
     def law(self) -> LawOptions:
@@ -264,7 +264,7 @@ class Upstream:
     @property
     def is_idle(self) -> bool:
         """Nothing asked, nothing in flight: there is nothing to report."""
-        return not self.flight.total and self._customers.is_idle
+        return not self.flight.total and self.customers.is_idle
 
     def _guarded(self, share: float, lag_ms: float, now_ns: int, *, is_fresh: bool) -> guard.Limits | None:
         """Return the guard's limits, or None while it need not act; ends are heard `lag_ms` late."""
@@ -296,5 +296,5 @@ class Upstream:
             # What started before the last moments has ended unheard, and would count as in flight for ever.
             recent_ns = int(max(2 * self.shared.baseline_ms, 200.0)) * _NS_PER_MS
             self.flight.forget_before((now_ns - recent_ns) // TICK_NS)
-            self._dead.count = 0.0
+            self.dead.count = 0.0
             self.is_blind = False

@@ -61,7 +61,7 @@ class Ring:
         self._counts = [0] * _RING  # newest first
 
     def acquire(self, limit: int, hits: int, count: int, now_us: int) -> tuple[int, int, int, int, int]:
-        """Admit as many of `count` requests of `hits` each as fit.
+        """Admit as many of `count` requests of `hits` each as fit; 0 looks without counting.
 
         Returns:
             (granted, used, reset_us, retry_us, slot) as store/lua/window.lua replies them.
@@ -75,9 +75,15 @@ class Ring:
                 used += granted * hits
                 counts[0] += granted * hits
                 self._head, self._counts = head, counts
-        missing = hits - (limit - used) if granted < count else 0
+        missing = hits - (limit - used) if granted < count or not count else 0
         reset_us, retry_us = self._waits(head, counts, missing, now_us)
         return granted, used, reset_us, retry_us, head
+
+    def copy(self) -> Ring:
+        """Return another ring with the same counts."""
+        made = Ring(self.sub_us, 0)
+        made._head, made._counts = self._head, list(self._counts)
+        return made
 
     def add(self, hits: int, now_us: int) -> int:
         """Count `hits` that were admitted elsewhere, whatever the limit; return their sub-window."""

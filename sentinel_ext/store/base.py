@@ -21,6 +21,8 @@ class StoreError(SentinelError):
         fault: the metric label and log word.
     """
 
+    status = 14  # UNAVAILABLE
+
     def __init__(self, fault: StoreFault, message: str) -> None:
         super().__init__(message)
         self.fault = fault
@@ -31,6 +33,7 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         key: hash-tagged key; equal keys may stand in one batch several times.
+        count: 0 looks: nothing is counted, and `retry_us` says when one such request fits.
         sub_us: width of one sub-window, microseconds.
     """
 
@@ -91,6 +94,14 @@ class Store(Protocol):
 
         Raises:
             StoreError: the hits stay counted until they leave the window.
+        """
+        ...
+
+    async def forget(self, keys: Sequence[bytes]) -> int:
+        """Forget windows, for operators; return how many there were.
+
+        Raises:
+            StoreError: it may or may not be done.
         """
         ...
 

@@ -24,7 +24,7 @@ from sentinel_ext.address import Address
 from sentinel_ext.app import Application
 from sentinel_ext.policy.sources import load_all
 from sentinel_ext.server.grpcio import GrpcioServer
-from sentinel_ext.services.registry import Unary
+from sentinel_ext.services.registry import HotStream, StreamKind, Unary
 from sentinel_ext.settings import Settings
 from sentinel_ext.telemetry.logging import LogWriter
 from sentinel_ext.telemetry.metrics import DECISION_BUCKETS, Metrics
@@ -34,6 +34,8 @@ from sentinel_ext.tracing import NoTracing, Tracing, make_tracing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from sentinel_ext.services.registry import OpenStream
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 PARENT = f"00-{TRACE}-{SPAN}-01"
@@ -372,13 +374,35 @@ def echo() -> Unary:
     return Unary("sentinel.test.Echo", "Say", bytes, handle)
 
 
+class OneMessage:
+    """A stream that says one thing and ends."""
+
+    def __init__(self, stream: OpenStream) -> None:
+        self._stream = stream
+
+    def on_message(self, message: bytes) -> None:
+        self._stream.send(b"echo " + message)
+
+    def on_half_close(self) -> None:
+        self._stream.finish()
+
+    def on_cancel(self) -> None:
+        pass
+
+    on_writable = on_drain = on_cancel
+
+
 async def test_our_grpc_servers_and_clients_are_instrumented(receiver):
     settings = Settings.load({"REDIS_URL": "memory://", **tracing_to(receiver.http)}, None)
     tracing = make_tracing(settings, Metrics("1"), 0)
     assert isinstance(tracing, Tracing)
     await tracing.start()
     port = free_tcp_port()
-    server = GrpcioServer(Address("127.0.0.1", port), [echo()], interceptors=tracing.interceptors)
+    server = GrpcioServer(
+        Address("127.0.0.1", port),
+        [echo(), HotStream("sentinel.test.Echo", "Stream", StreamKind.BIDI, OneMessage)],
+        interceptors=tracing.interceptors,
+    )
     await server.start()
     seen = len(receiver.spans)
     async with (
@@ -387,9 +411,11 @@ async def test_our_grpc_servers_and_clients_are_instrumented(receiver):
     ):
         assert b"echo hi" == await channel.unary_unary("/sentinel.test.Echo/Say")(b"hi")
         await channel.unary_unary("/grpc.health.v1.Health/Check")(b"")
+        stream = channel.stream_stream("/sentinel.test.Echo/Stream")(iter([b"s"]))
+        assert [b"echo s"] == [message async for message in stream]
     await server.stop(0)
     await tracing.close()
-    spans = [span for span in receiver.spans[seen:] if "sentinel.test.Echo" in span.name]
+    spans = [span for span in receiver.spans[seen:] if span.name.endswith("Echo/Say")]
 
     by_kind = {span.kind: span for span in spans}
     assert {"server", "client"} == by_kind.keys()

@@ -16,6 +16,7 @@ from sentinel_ext.core.ratelimit.asks import (
     COUNT_DENIED,
     FIXED,
     GCRA,
+    LOOK,
     MAX_HITS,
     QUOTA,
     SLIDING,
@@ -127,6 +128,19 @@ async def test_a_refusal_counts_nothing_where_the_denied_do_not_count(timed: Tim
 
     assert [(True, False), (False, False), (False, True)] == [(a.over, a.counted) for a in answers]
     assert [1, 0, 1] == [a.used for a in answers]
+
+
+@pytest.mark.parametrize("kind", [FIXED, SLIDING, GCRA])
+async def test_a_look_answers_as_if_and_counts_nothing(timed: Timed, kind: int) -> None:
+    (first,) = await one(timed, ask(kind=kind, hits=7))
+    looks = [(await one(timed, ask(kind=kind, hits=hits, flags=BINDING | LOOK)))[0] for hits in (3, 4, -2)]
+    (last,) = await one(timed, ask(kind=kind, hits=3))
+
+    assert [False, False, True, False, False] == [each.over for each in (first, *looks, last)]
+    assert [7, 7, 7, 7, 10] == [each.used for each in (first, *looks, last)]
+    assert not any(each.counted for each in looks)
+    assert 0 < looks[1].retry_us
+    assert 0 == looks[0].retry_us
 
 
 async def test_quotas_refuse_only_together(timed: Timed) -> None:

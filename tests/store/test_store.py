@@ -74,6 +74,13 @@ ROWS = {
         (0, 2, 1, 1, 1, 1, 66, None),
         (0, 2, 0, 1, 1, 1, 66, None),
     ],
+    "count 0 looks, and says when one would fit": [
+        (0, 3, 1, 2, 2, 2, 66, None),
+        (1, 3, 1, 0, 0, 2, 65, None),
+        (1, 3, 2, 0, 0, 2, 65, 65),
+        (1, 3, 4, 0, 0, 2, 65, 66),
+        (1, 3, 1, 1, 1, 3, 65, None),
+    ],
     "limit 0 refuses": [(0, 0, 1, 1, 0, 0, 0, 66)],
     "a lowered limit refuses until usage is below it": [
         (0, 10, 1, 8, 8, 8, 66, None),

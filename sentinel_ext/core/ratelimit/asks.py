@@ -14,6 +14,8 @@ BINDING = 1
 QUOTA = 2
 # The hits are counted even when the request is refused.
 COUNT_DENIED = 4
+# Answer as if, and count nothing; such an ask wants no lease.
+LOOK = 8
 # What a counter can hold and a request can cost: above every limit, far below what a double loses.
 MAX_HITS = 2**32
 
@@ -29,7 +31,7 @@ class CounterAsk(msgspec.Struct, frozen=True, gc=False):
         burst: GCRA: the most hits at once; else 0.
         hits: cost; 0 looks without counting; negative gives back, never below nothing counted. At most
             MAX_HITS either way.
-        flags: of BINDING, QUOTA, COUNT_DENIED.
+        flags: of BINDING, QUOTA, COUNT_DENIED, LOOK.
         lease: hits wanted ahead, to be spent without asking; none are given for GCRA.
         divisor: at most this part of what is free is leased.
     """

@@ -12,6 +12,7 @@ from sentinel_ext.core.ratelimit.asks import (
     BINDING,
     COUNT_DENIED,
     FIXED,
+    LOOK,
     QUOTA,
     SLIDING,
     CounterAnswer,
@@ -223,7 +224,7 @@ def decide(asks: Sequence[CounterAsk], counters: Sequence[Counter], now_us: int)
     refused, quotas = False, []
     for ask, counter in zip(asks, counters, strict=True):
         over = counter.is_over(ask, now_us)
-        role = ask.flags & ~COUNT_DENIED
+        role = ask.flags & ~(COUNT_DENIED | LOOK)
         if role == BINDING:
             refused = refused or over
         elif role == QUOTA:
@@ -237,7 +238,7 @@ def _count(ask: CounterAsk, counter: Counter, now_us: int, *, refused: bool) -> 
     # Once more: an earlier counter of this request may have been the same one.
     over, counted = counter.is_over(ask, now_us), False
     wanted = ask.hits < 0 or (ask.hits > 0 and (ask.flags & COUNT_DENIED or not (refused or over)))
-    if wanted and (ask.limit or not isinstance(counter, Gcra)):
+    if wanted and not ask.flags & LOOK and (ask.limit or not isinstance(counter, Gcra)):
         counter.add(ask, ask.hits, now_us)
         counted = True
     leased = fresh_us = 0

@@ -7,6 +7,7 @@
 --            B  kind      0 fixed window, 1 sliding window, 2 GCRA
 --            B  flags     1 binding: over refuses the request; 2 quota: over on all of these refuses it;
 --                         4 count denied: the hits count even when the request is refused
+--                         8 look: answer as if, and count nothing
 --            d  window    microseconds
 --            d  limit     hits per window
 --            d  burst     GCRA: the most hits at once
@@ -29,7 +30,7 @@
 local unpack_, pack_, floor, min, max, ceil = struct.unpack, struct.pack, math.floor, math.min, math.max, math.ceil
 local ENTRY, REPLY, RING = '<I2BBddddI4I4', '<Bi8i8i8i8i8i8', '<' .. string.rep('d', 12)
 local FIXED, SLIDING, GCRA = 0, 1, 2
-local BINDING, QUOTA, COUNT_DENIED = 1, 2, 4
+local BINDING, QUOTA, COUNT_DENIED, LOOK = 1, 2, 4, 8
 -- Above it a double would forget single hits.
 local MAX_COUNT = 9007199254740992
 local time = redis.call('TIME')
@@ -166,6 +167,8 @@ while at <= size do
     entries[j] = e
     local place, kind, flags, window
     place, kind, flags, window, e.limit, e.burst, e.hits, e.lease, e.divisor, at = unpack_(ENTRY, packed, at)
+    e.looks = flags >= LOOK
+    flags = flags % LOOK
     e.counts_denied = flags >= COUNT_DENIED
     e.state = state(place, kind, window)
     local over = is_over(e.state, e)
@@ -183,7 +186,7 @@ while at <= size do
     local s, hits = e.state, e.hits
     -- Once more: an earlier counter of this request may have been the same one.
     local over, bits = is_over(s, e), 0
-    if hits < 0 or (hits > 0 and (e.counts_denied or not (refused or over))) then
+    if not e.looks and (hits < 0 or (hits > 0 and (e.counts_denied or not (refused or over)))) then
       if s.kind ~= GCRA or e.limit > 0 then
         add(s, e, hits)
         bits = 2

@@ -5,12 +5,12 @@
 --            d  sub_us   width of one sub-window, microseconds (window / 10)
 --            I4 limit    hits allowed in any window
 --            I4 hits     cost of one request; 0 asks without counting
---            I4 count    how many such requests stand behind this entry
+--            I4 count    how many such requests stand behind this entry; 0 looks without counting
 -- reply  one string, packed little-endian, per entry:
 --            I4 granted  how many of `count` are admitted, first come first served
 --            I4 used     hits counted now, the granted ones included
 --            d  reset_us until the oldest counted hit leaves the window, 0 when nothing is counted
---            d  retry_us until one more request of `hits` fits; meaningful when granted < count
+--            d  retry_us until one more request of `hits` fits; meaningful when granted < count or count is 0
 --            d  slot     number of the sub-window that took the hits, for a refund
 --
 -- A value is `<d I4 x 11`: number of the newest sub-window, then counts from newest to oldest. Eleven, because
@@ -61,18 +61,18 @@ for e = 1, #KEYS do
     end
   end
 
-  local reset, retry, free = 0, 0, limit - used
+  local reset, retry, free, waits = 0, 0, limit - used, granted < count or count == 0
   for j = 12, 2, -1 do
     if c[j] > 0 then
       -- Sub-window head-j+2 stops counting when sub-window head-j+13 begins.
       local leaves = (head - j + 13) * sub - now
       if reset == 0 then reset = leaves end
-      if granted == count or free >= hits then break end
+      if not waits or free >= hits then break end
       free = free + c[j]
       retry = leaves
     end
   end
-  if granted < count and free < hits then retry = sub * 11 end -- costs more than the limit: never fits
+  if waits and free < hits then retry = sub * 11 end -- costs more than the limit: never fits
   replies[e] = pack_('<I4I4ddd', granted, used, reset, retry, head)
 end
 return table.concat(replies)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import grpc
 from opentelemetry.instrumentation.grpc import aio_client_interceptors, aio_server_interceptor
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler, TraceIdRatioBased
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
-    import grpc
     from opentelemetry.sdk.resources import Resource
 
     from sentinel_ext.settings_tracing import TracingOptions
@@ -36,6 +36,28 @@ class _ToPipe(SpanProcessor):
             self._put(span, 1)
 
 
+class _UnaryOnly(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # not subscriptable at run time
+    """Leaves streams alone: ours write to their context, where the instrumentation expects generators."""
+
+    def __init__(self, inner: grpc.aio.ServerInterceptor[Any, Any]) -> None:
+        self._inner = inner
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        """Wrap the handler of a unary call."""
+        handler = await continuation(handler_call_details)
+
+        async def found(_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
+            return handler
+
+        if handler is None or handler.request_streaming or handler.response_streaming:
+            return handler
+        return await self._inner.intercept_service(found, handler_call_details)
+
+
 def make_provider(
     options: TracingOptions, resource: Resource, put: Callable[[ReadableSpan, int], None]
 ) -> TracerProvider:
@@ -49,7 +71,7 @@ def make_provider(
 
 def server_interceptors(provider: TracerProvider) -> Sequence[grpc.aio.ServerInterceptor[Any, Any]]:
     """Return what grpc.aio.server takes as `interceptors`."""
-    return (aio_server_interceptor(provider, filter_=_is_traced),)  # type: ignore[no-untyped-call]
+    return (_UnaryOnly(aio_server_interceptor(provider, filter_=_is_traced)),)  # type: ignore[no-untyped-call]
 
 
 def client_interceptors(provider: TracerProvider) -> Sequence[grpc.aio.ClientInterceptor]:

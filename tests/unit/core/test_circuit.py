@@ -7,8 +7,8 @@ import pytest
 from support.build import NS_PER_MS
 from support.overload import CLOSED, HALF_OPEN, OPEN, START_NS, ms, opened, trying
 
-from sentinel_ext.core.breaker import LOCAL_EPOCHS, Breaker, BreakerOptions, Force, TripReason, View
-from sentinel_ext.core.circuit import OTHERS_WAIT_NS, URGENT_GAP_NS, VERDICT_MS, Circuit, alone
+from sentinel_ext.core.breaker import LOCAL_EPOCHS, Breaker, BreakerOptions, Force, TripReason, View, alone
+from sentinel_ext.core.circuit import OTHERS_WAIT_NS, URGENT_GAP_NS, VERDICT_MS, Circuit
 from sentinel_ext.core.outbox import MAX_RESULTS, PermitResult
 from sentinel_ext.core.tally import NOTHING, Batch
 
