@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sentinel_ext import __version__, clock
-from sentinel_ext.core.identify import Identifier
 from sentinel_ext.core.model import FailureMode
-from sentinel_ext.core.pipeline import Pipeline
 from sentinel_ext.core.tenant import Tenants
 from sentinel_ext.debugging import Debugging
 from sentinel_ext.engine import Engine
@@ -37,8 +35,9 @@ from sentinel_ext.store.batcher import Batcher
 from sentinel_ext.store.factory import make_store
 from sentinel_ext.store.presence import Presence
 from sentinel_ext.telemetry.config import publish_config
-from sentinel_ext.telemetry.logging import DecisionLog, LogWriter
+from sentinel_ext.telemetry.logging import LogWriter, decision_logs
 from sentinel_ext.telemetry.metrics import Metrics
+from sentinel_ext.tracing import make_tracing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,6 +89,7 @@ class Application:
         self._place = place or Place()
         self._draining = False
         self.metrics = Metrics(__version__)
+        self.tracing = make_tracing(settings, self.metrics, self._place.index)
         self._store = self._make_store()
         self._host = HostSignals(Path("/"), clock.monotonic_ns())
         self._batcher = Batcher(self._store, settings.store_timeout_ms / 1000, self._store_called)
@@ -115,9 +115,9 @@ class Application:
         )
         self.debugging.modes.apply = self._go_by
         self.debugging.publish(self.metrics)
-        authorization = Authorization(self.engine.decide, self._failed).methods()
-        limits, ends = self.ratelimits.methods(self._failed), self.feedback.methods(self._failed)
-        self._servers = self._make_servers((*authorization, *limits, *ends))
+        checks = Authorization(self.engine.decide, self._failed, traced=self.tracing.is_on).methods()
+        limits = self.ratelimits.methods(self._failed, self.tracing.limits)
+        self._servers = self._make_servers((*checks, *limits, *self.feedback.methods(self._failed)))
         self._admin = self._make_admin()
         self._live = self._make_live()
         publish_config(self.metrics, self._live)
@@ -136,13 +136,14 @@ class Application:
         )
 
     def _make_engine(self, policy: Policy) -> Engine:
-        identifier = Identifier(policy.sources, clock.random_hex)
-        pipeline = Pipeline(policy, self.feedback.controller)
+        identifier = self.tracing.identifier(policy.sources)
+        pipeline = self.tracing.pipeline(policy, self.feedback.controller)
         engine = Engine(pipeline, identifier, self._tenants, self._batcher, clock.monotonic_ns)
         engine.instances = self.feedback.control.instances = lambda: self._presence.instances
-        engine.failed = self._failed
+        engine.failed, engine.given_up = self._failed, self.tracing.given_up
         engine.permits = self.feedback.control
-        engine.observers = (self.metrics.decided, DecisionLog(clock.monotonic_ns).decided)
+        logs = decision_logs(clock.monotonic_ns, self._settings.log_allowed_ratio)
+        engine.observers = (self.metrics.decided, *logs, *self.tracing.observers)
         return engine
 
     def _make_admin(self) -> AdminServer:
@@ -175,8 +176,8 @@ class Application:
     def _go_by(self, policy: Policy) -> None:
         """Go by the policy with the modes that an operator set."""
         self.feedback.replace(policy)
-        identifier = Identifier(policy.sources, clock.random_hex)
-        self.engine.replace(policy, Pipeline(policy, self.feedback.controller), identifier)
+        pipeline = self.tracing.pipeline(policy, self.feedback.controller)
+        self.engine.replace(policy, pipeline, self.tracing.identifier(policy.sources))
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain and return. A second signal ends the drain's wait.
@@ -231,10 +232,11 @@ class Application:
             publish_wire(self.metrics, lean)
             servers.append(lean)
         else:
-            servers.append(GrpcioServer(address, methods))
+            servers.append(GrpcioServer(address, methods, interceptors=self.tracing.interceptors))
         if settings.debug_address is not None and self._place.index == 0:
             people = (*methods, *self.debugging.methods(self._failed))
-            servers.append(GrpcioServer(settings.debug_address, people, "DEBUG_GRPC_ADDRESS"))
+            where, variable = settings.debug_address, "DEBUG_GRPC_ADDRESS"
+            servers.append(GrpcioServer(where, people, variable, self.tracing.interceptors))
         return servers
 
     def _store_called(self, seconds: float, entries: int, fault: StoreFault | None) -> None:
@@ -252,6 +254,7 @@ class Application:
         return self.metrics.registry
 
     async def _start(self) -> None:
+        await self.tracing.start()
         await self._batcher.start()
         await self._store.start()
         await self._presence.start()
@@ -320,6 +323,7 @@ class Application:
         await self.ratelimits.close()
         await self._batcher.close()
         await self._store.close()
+        await self.tracing.close()
 
     def _store_changed(self, up: bool, why: str) -> None:
         if up:

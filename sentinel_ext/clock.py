@@ -29,7 +29,13 @@ def wall_s() -> float:
     return time.time()
 
 
-def _hex_source() -> Callable[[int], str]:
+def wall_ns() -> int:
+    """Nanoseconds since the epoch, for spans."""
+    return time.time_ns()
+
+
+def hex_source() -> Callable[[int], str]:
+    """Return a source of random hexadecimal digits; each belongs to one thread."""
     pool, used = "", 0
 
     def random_hex(count: int) -> str:
@@ -44,7 +50,7 @@ def _hex_source() -> Callable[[int], str]:
     return random_hex
 
 
-random_hex: Final = _hex_source()
+random_hex: Final = hex_source()
 
 
 def random_unit() -> float:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from sentinel_ext.core.controller import Protected
     from sentinel_ext.core.decision import Decision, StoreFault
-    from sentinel_ext.core.identify import Caller, Identifier
+    from sentinel_ext.core.identify import Caller, Check, Identifier
     from sentinel_ext.core.pipeline import Pipeline
     from sentinel_ext.core.policy import Policy
     from sentinel_ext.core.tenant import Tenants
@@ -65,7 +65,7 @@ class Engine:
             observers: told of each decision.
             instances: how many instances share the store.
             failed: told of an exception of our own that a request met; the request gets `deliver(None)`.
-            cancelled: checks the caller gave up before they were decided.
+            cancelled: checks the caller gave up before they were decided; `given_up` is told of each.
             permits: asks for the right to try a half-open breaker.
             identifier: finds tenants by the policy in force.
         """
@@ -75,6 +75,7 @@ class Engine:
         self.instances: Callable[[], int] = lambda: 1
         self.failed: Callable[[Exception], None] = lambda _error: None
         self.cancelled = 0
+        self.given_up: Callable[[Check], None] = lambda _check: None
         self.permits: Permits = _NoPermits()
         self.now_ns = now_ns
         self.identifier = identifier
@@ -178,6 +179,7 @@ class Waiting(Waiter):
         self._is_over = True
         self._pipeline.cancel(self._pending)
         self._engine.cancelled += 1
+        self._engine.given_up(self._pending.check)
 
     def abandon(self) -> None:
         """End it without a word: a fault of ours came between."""

@@ -23,6 +23,7 @@ from sentinel_ext.server.breakers import StoreAwayError
 from sentinel_ext.server.ratelimits import NoSuchLimitError
 from sentinel_ext.services.ratelimit import RateLimits
 from sentinel_ext.services.ratelimit_headers import make_headers
+from sentinel_ext.services.ratelimit_traced import TracedRateLimits
 from sentinel_ext.store.base import StoreError
 from sentinel_ext.store.factory import make_limits
 from sentinel_ext.store.limit_batcher import LimitBatcher
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from sentinel_ext.core.decision import StoreFault
     from sentinel_ext.core.ratelimit.matching import Match
     from sentinel_ext.core.ratelimit.rules import Rules
+    from sentinel_ext.services.ratelimit_traced import Tracing
     from sentinel_ext.services.registry import Unary
     from sentinel_ext.settings import Settings
     from sentinel_ext.store.base import Store
@@ -79,13 +81,21 @@ class RateLimiting:
         self.limiting = Limiting(self._planner, self._limiter, self._batcher, clock.monotonic_ns)
         self._limiter.admission = Admission(controller, clock.random_hex)
         self.metrics = LimitMetrics(metrics.registry, self._planner.tallies)
-        self.limiting.observers = (self.metrics.decided, LimitLog(clock.monotonic_ns).decided)
+        self._log = LimitLog(clock.monotonic_ns, settings.log_allowed_ratio)
+        self.limiting.observers = (self.metrics.decided, self._log.decided)
         self._headers = make_headers(settings.ratelimit_headers)
         self._publish_gauges(metrics)
 
-    def methods(self, failed: Callable[[Exception], None]) -> tuple[Unary, ...]:
+    def methods(
+        self, failed: Callable[[Exception], None], tracing: Tracing | None = None
+    ) -> tuple[Unary, ...]:
         """Return the service, to be mounted; `failed` hears of our own faults."""
         self.limiting.failed = failed
+        if tracing is not None:
+            traced = TracedRateLimits(self.limiting.decide, self._headers, failed, tracing)
+            self._log.trace = lambda: traced.current
+            self.limiting.observers = (*self.limiting.observers, traced.told)
+            return traced.methods()
         return RateLimits(self.limiting.decide, self._headers, failed).methods()
 
     def explainer(self, controller: Controller) -> LimitExplainer:

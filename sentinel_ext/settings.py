@@ -22,8 +22,10 @@ from sentinel_ext.address import Address
 from sentinel_ext.core.policy import PlanDefaults, UpstreamDefaults
 from sentinel_ext.errors import SettingsError
 from sentinel_ext.redis_url import RedisUrl, SecretUrl
+from sentinel_ext.settings_logging import LogSettings
 from sentinel_ext.settings_ratelimit import RateLimitSettings
 from sentinel_ext.settings_redis import RedisCredentials
+from sentinel_ext.settings_tracing import OtlpUrl, TracingOptions, TracingSettings
 from sentinel_ext.settings_types import (
     MICRO,
     FilePath,
@@ -54,7 +56,7 @@ _HOUR_MS = 3_600_000
 _MONTH_MS = 31 * 24 * _HOUR_MS
 
 
-class Settings(RateLimitSettings, RedisCredentials):
+class Settings(TracingSettings, LogSettings, RateLimitSettings, RedisCredentials):
     """Everything the environment says, checked and frozen. `load` reads it; the constructor reads nothing.
 
     The field `window_ms` is the variable `WINDOW_MS`, and so on. Times are milliseconds.
@@ -112,7 +114,7 @@ class Settings(RateLimitSettings, RedisCredentials):
     log_level: Annotated[str, OneOf("debug", "info", "warning", "error")] = "info"
     slo_latency_threshold: Annotated[int, Whole(1, _HOUR_MS, "milliseconds")] = 200
     enable_tracing: Annotated[bool, Switch()] = False
-    otlp_endpoint: Annotated[str | None, HttpUrl(optional=True)] = None
+    otlp_endpoint: Annotated[str | None, OtlpUrl(optional=True)] = None
 
     _warnings: tuple[str, ...] = PrivateAttr(default=())
 
@@ -188,6 +190,13 @@ class Settings(RateLimitSettings, RedisCredentials):
         return (init_settings,)
 
     @property
+    def tracing(self) -> TracingOptions | None:
+        """How to trace; None while it is off, ENABLE_TRACING or OTEL_SDK_DISABLED."""
+        if not self.enable_tracing or self.is_sdk_disabled:
+            return None
+        return self.tracing_options(self.otlp_endpoint)
+
+    @property
     def grpc_addresses(self) -> tuple[Address, ...]:
         """Where the workers serve gRPC: GRPC_ADDRESS itself for one, else a range from it."""
         if self.workers == 1:
@@ -243,7 +252,8 @@ class Settings(RateLimitSettings, RedisCredentials):
     @field_validator("otlp_endpoint")
     @classmethod
     def _is_there_for_tracing(cls, endpoint: str | None, info: ValidationInfo) -> str | None:
-        if endpoint is None and info.data.get("enable_tracing"):
+        standard = "otel_exporter_otlp_endpoint", "otel_exporter_otlp_traces_endpoint"
+        if endpoint is None and info.data.get("enable_tracing") and not any(map(info.data.get, standard)):
             raise ValueError("ENABLE_TRACING is true, so it is needed")
         return endpoint
 
@@ -297,7 +307,7 @@ def _misspelt(cls: type[Settings], path: Path | None, names: Iterable[str]) -> l
 
 
 def _doubtful(settings: Settings) -> list[str]:
-    found = []
+    found = list(settings.tracing_warnings()) if settings.enable_tracing else []
     if settings.refill_rate == 0 and settings.burst_capacity:
         found.append(
             f"REFILL_RATE is 0: a tenant gets {settings.burst_capacity} requests (BURST_CAPACITY) and no more"

@@ -229,6 +229,11 @@ class HttpUrl(Kind):
         )
 
 
+def is_true(text: str | None) -> bool:
+    """Say whether `text` is a word for true."""
+    return _SWITCH.get((text or "").strip().lower(), False)
+
+
 def is_host(host: str) -> bool:
     """Say whether `host` looks like a name or an IP address (without brackets)."""
     return bool((_IPV6 if ":" in host else _HOST).fullmatch(host))

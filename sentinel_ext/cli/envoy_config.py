@@ -43,6 +43,10 @@ def command(  # noqa: PLR0913  one parameter per option
             help="Ask the rate limit service, too, in this domain: tenant, path and remote_address."
         ),
     ] = "",
+    otlp_address: Annotated[
+        str,
+        typer.Option(help="Envoy's own spans, too: to this OTLP/gRPC collector, host:port."),
+    ] = "",
     ca_file: Annotated[
         str, typer.Option(help="Roots for an https DOWNSTREAM_URL, where Envoy runs.")
     ] = "/etc/ssl/certs/ca-certificates.crt",
@@ -69,6 +73,7 @@ def command(  # noqa: PLR0913  one parameter per option
         check_timeout_ms=check_timeout_ms,
         ca_file=ca_file,
         ratelimit_domain=ratelimit_domain,
+        otlp=_address("--otlp-address", otlp_address) if otlp_address else None,
     )
     text = render(options, form.value)
     if output is None:

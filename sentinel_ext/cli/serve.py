@@ -24,7 +24,7 @@ def command() -> None:
 
     settings = Settings.load()
     policy = load_all(settings)
-    logs = LogWriter(settings.log_level, sys.stdout)
+    logs = LogWriter(settings.log_level, sys.stdout, redact=settings.log_redact or ())
     logs.start()
     try:
         for warning in (*settings.warnings, *policy.warnings):

@@ -25,7 +25,7 @@ def command(
     settings = Settings.load()
     policy = load_all(settings)
     place = Place(index, count, socket.socket(fileno=admin_descriptor), sys.stdin.fileno())
-    logs = LogWriter(settings.log_level, sys.stdout, worker=index)
+    logs = LogWriter(settings.log_level, sys.stdout, worker=index, redact=settings.log_redact or ())
     logs.start()
     try:
         uvloop.run(Application(settings, policy, logs, place).run())

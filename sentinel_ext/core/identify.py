@@ -9,6 +9,8 @@ import msgspec
 
 from sentinel_ext.core.policy import Source, SourceKind
 from sentinel_ext.core.tenant import Tenant
+from sentinel_ext.core.trace import Trace
+from sentinel_ext.core.tracecontext import VALID_TRACEPARENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,8 +26,6 @@ _HEADER = SourceKind.HEADER
 _ID_BYTES = 8 + 16  # a decision id, and a correlation or trace id
 # Letters, digits and the marks that uuids, ULIDs, base64 and W3C ids use: safe in a header, a log and a URL.
 _CORRELATION_ID = re.compile(r"[A-Za-z0-9._:/+=@~-]{1,128}")
-# W3C Trace Context §3.2: version 00; an all-zero trace or parent id is invalid.
-_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class Caller(Protocol):
@@ -72,6 +72,7 @@ class Check(msgspec.Struct, frozen=True, gc=False):
         hits: cost of the request.
         problem: a tenant name that had to be ignored.
         route: names the route in metrics, where the configuration's `context_extensions` do; else "".
+        trace: the record of a sampled decision (core/traced.py); None for all others.
     """
 
     tenant: Tenant
@@ -82,6 +83,7 @@ class Check(msgspec.Struct, frozen=True, gc=False):
     hits: int = 1
     problem: NameProblem | None = None
     route: str = ""
+    trace: Trace | None = None
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -137,8 +139,8 @@ class Identifier:
             correlation_id = trace_id
         traceparent = ""
         given = headers.get(TRACEPARENT_HEADER, "")
-        if not given or not _TRACEPARENT.fullmatch(given):
-            # A broken one restarts the trace (W3C Trace Context §4.3); not sampled until tracing says so.
+        if not given or not VALID_TRACEPARENT(given):
+            # A broken one restarts the trace (W3C Trace Context §4.3); core/traced_identify.py samples.
             traceparent = f"00-{trace_id}-{decision_id}-00"
         extensions = caller.context_extensions
         upstream, route = extensions.get("upstream", ""), extensions.get("route", "")

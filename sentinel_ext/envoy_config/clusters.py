@@ -27,7 +27,7 @@ AUTHORIZATION = "envoy.service.auth.v3.Authorization"
 # Envoy's defaults of 1024 would throttle Sentinel's calls before Sentinel decides anything: every request
 # through the proxy is one call, and a throttled call counts as an error. High enough never to be met.
 _MANY = 1_000_000
-_PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+PROTOCOL_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
 def sentinel_cluster(options: BootstrapOptions) -> cluster.Cluster:
@@ -40,9 +40,9 @@ def sentinel_cluster(options: BootstrapOptions) -> cluster.Cluster:
     protocol = upstream_http.HttpProtocolOptions(explicit_http_config=http2)
     return cluster.Cluster(
         name=SENTINEL,
-        type=_discovery(first.host, is_unix=first.is_unix),
+        type=discovery(first.host, is_unix=first.is_unix),
         connect_timeout=timedelta(milliseconds=250),
-        typed_extension_protocol_options={_PROTOCOL_OPTIONS: Any.pack(protocol)},
+        typed_extension_protocol_options={PROTOCOL_OPTIONS: Any.pack(protocol)},
         health_checks=[_health_check()],
         # Nobody healthy means nobody: the default would send calls to dead instances in "panic".
         common_lb_config=cluster.ClusterCommonLbConfig(
@@ -51,7 +51,7 @@ def sentinel_cluster(options: BootstrapOptions) -> cluster.Cluster:
             update_merge_window=timedelta(0),
         ),
         circuit_breakers=_unthrottled(),
-        load_assignment=_assignment(SENTINEL, *map(core_address, options.sentinels)),
+        load_assignment=assignment(SENTINEL, *map(core_address, options.sentinels)),
     )
 
 
@@ -63,12 +63,12 @@ def upstream_cluster(options: BootstrapOptions) -> cluster.Cluster:
     where = core.Address(socket_address=core.SocketAddress(address=host, port_value=port))
     return cluster.Cluster(
         name=UPSTREAM,
-        type=_discovery(host),
+        type=discovery(host),
         connect_timeout=timedelta(seconds=1),
         dns_lookup_family=cluster.ClusterDnsLookupFamily.ALL,
         # Sentinel decides how much the upstream gets; a second, blunter limit here would hide its decisions.
         circuit_breakers=_unthrottled(),
-        load_assignment=_assignment(UPSTREAM, where),
+        load_assignment=assignment(UPSTREAM, where),
         transport_socket=_tls(host, options.ca_file) if url.scheme == "https" else None,
     )
 
@@ -80,7 +80,8 @@ def core_address(address: Address) -> core.Address:
     return core.Address(socket_address=core.SocketAddress(address=address.host, port_value=address.port))
 
 
-def _discovery(host: str, *, is_unix: bool = False) -> cluster.ClusterDiscoveryType:
+def discovery(host: str, *, is_unix: bool = False) -> cluster.ClusterDiscoveryType:
+    """Say how Envoy finds `host`: as it is, or by DNS."""
     if is_unix:
         return cluster.ClusterDiscoveryType.STATIC
     try:
@@ -110,7 +111,8 @@ def _unthrottled() -> cluster.CircuitBreakers:
     return cluster.CircuitBreakers(thresholds=[thresholds])
 
 
-def _assignment(name: str, *addresses: core.Address) -> endpoint.ClusterLoadAssignment:
+def assignment(name: str, *addresses: core.Address) -> endpoint.ClusterLoadAssignment:
+    """Return the endpoints of the cluster `name`."""
     every = [endpoint.LbEndpoint(endpoint=endpoint.Endpoint(address=address)) for address in addresses]
     return endpoint.ClusterLoadAssignment(
         cluster_name=name, endpoints=[endpoint.LocalityLbEndpoints(lb_endpoints=every)]

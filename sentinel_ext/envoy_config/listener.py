@@ -21,6 +21,7 @@ from envoy_data_plane.google.protobuf import Any
 from sentinel_ext.envoy_config import ratelimit
 from sentinel_ext.envoy_config.access_log import access_log
 from sentinel_ext.envoy_config.clusters import SENTINEL, UPSTREAM
+from sentinel_ext.envoy_config.tracing import tracing
 
 if TYPE_CHECKING:
     from sentinel_ext.envoy_config.options import BootstrapOptions
@@ -71,6 +72,7 @@ def _connection_manager(options: BootstrapOptions) -> hcm.HttpConnectionManager:
             )
         ],
         access_log=[access_log()],
+        tracing=tracing(options),
         route_config=_routes(options),
         http_filters=_filters(options),
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sentinel_ext.address import Address
+from sentinel_ext.core import tracecontext
 from sentinel_ext.core.policy import SourceKind
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class BootstrapOptions(msgspec.Struct, frozen=True, kw_only=True):
         upstream: what the requests go to, as policy, metrics and breaker name it.
         ratelimit_domain: ask the rate limit service, too, in this domain; "" does not.
         tenant_header: its value is the descriptor `tenant`.
+        otlp: where Envoy sends spans of its own; None for none. `trace_ratio` of the requests without a
+            traceparent is traced.
         ca_file: roots that an https upstream's certificate is checked against, where Envoy runs.
     """
 
@@ -53,6 +56,8 @@ class BootstrapOptions(msgspec.Struct, frozen=True, kw_only=True):
     ca_file: str = CA_FILE
     ratelimit_domain: str = ""
     tenant_header: str = "x-tenant-id"
+    otlp: Address | None = None
+    trace_ratio: float = 1.0
 
 
 def options_from(  # noqa: PLR0913  what the settings do not say, by name
@@ -65,25 +70,31 @@ def options_from(  # noqa: PLR0913  what the settings do not say, by name
     check_timeout_ms: int = CHECK_TIMEOUT_MS,
     ca_file: str = CA_FILE,
     ratelimit_domain: str = "",
+    otlp: Address | None = None,
 ) -> BootstrapOptions:
     """Take the options from the settings that Sentinel itself runs with.
 
     Args:
         sentinels: where Envoy finds Sentinel, if not at the workers' addresses (another container).
         admin_address: Envoy's admin interface.
+        otlp: the collector for Envoy's own spans.
     """
     tenant_headers = [source.name for source in policy.sources if source.kind is SourceKind.HEADER]
+    traced = settings.tracing
+    trace_headers = () if traced is None else tracecontext.HEADERS
     return BootstrapOptions(
         port=settings.port,
         downstream_url=settings.downstream_url,
         sentinels=sentinels or settings.grpc_addresses,
-        headers_sent=tuple(dict.fromkeys((*tenant_headers, *_ALWAYS_SENT))),
+        headers_sent=tuple(dict.fromkeys((*tenant_headers, *_ALWAYS_SENT, *trace_headers))),
         fail_open=settings.fail_open,
         request_timeout_ms=settings.request_timeout_ms,
         check_timeout_ms=check_timeout_ms,
         listen_host=listen_host,
         ca_file=ca_file,
         ratelimit_domain=ratelimit_domain,
+        otlp=otlp,
+        trace_ratio=1.0 if traced is None else traced.ratio,
         tenant_header=tenant_headers[0] if tenant_headers else settings.tenant_header,
         envoy_admin=admin_address or Address(host="127.0.0.1", port=9901),
     )

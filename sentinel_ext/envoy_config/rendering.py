@@ -12,6 +12,7 @@ from envoy_data_plane.envoy.config.core import v3 as core
 
 from sentinel_ext.envoy_config.clusters import core_address, sentinel_cluster, upstream_cluster
 from sentinel_ext.envoy_config.listener import make_listener
+from sentinel_ext.envoy_config.tracing import otlp_cluster
 
 if TYPE_CHECKING:
     from sentinel_ext.envoy_config.options import BootstrapOptions
@@ -24,13 +25,16 @@ _HEAD = (
 
 
 def make_bootstrap(options: BootstrapOptions) -> bootstrap.Bootstrap:
-    """Return the typed bootstrap: one listener, two clusters, admin."""
+    """Return the typed bootstrap: one listener, two clusters, admin; a third cluster for spans."""
+    clusters = [sentinel_cluster(options), upstream_cluster(options)]
+    if options.otlp is not None:
+        clusters.append(otlp_cluster(options.otlp))
     return bootstrap.Bootstrap(
         node=core.Node(id="sentinel-envoy", cluster="sentinel"),
         admin=bootstrap.Admin(address=core_address(options.envoy_admin)),
         static_resources=bootstrap.BootstrapStaticResources(
             listeners=[make_listener(options)],
-            clusters=[sentinel_cluster(options), upstream_cluster(options)],
+            clusters=clusters,
         ),
     )
 

@@ -13,10 +13,15 @@ import msgspec
 
 from sentinel_ext.services.registry import Refusal, RequestError, Unary
 from sentinel_ext.wire.codes import Status
+from sentinel_ext.wire.head import VOLATILE
 from sentinel_ext.wire.stream import Stream
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sentinel_ext.server.protocol import H2Protocol  # noqa: TC004  nobody reads a Call's annotations
+    from sentinel_ext.services.registry import CarriedHandle
+    from sentinel_ext.wire.head import Head
 
     # Begins a call; what Method.handler holds. `message` is b"" where the client streams. Never raises.
     Start = Callable[[H2Protocol, Stream, bytes], None]
@@ -27,6 +32,7 @@ class _Pending(Enum):
 
 
 PENDING: Final = _Pending.PENDING
+_NOTHING: Final[Mapping[str, str]] = {}
 
 
 class RpcError(Exception):
@@ -229,6 +235,8 @@ def hot(method: HotUnary) -> Start:
 def unary(method: Unary) -> Start:
     """Begin calls of a service's Unary."""
     decode, handle = method.decode, method.handle
+    if method.handle_carried is not None:
+        return _carried(method, method.handle_carried)
 
     def start(protocol: H2Protocol, stream: Stream, message: bytes) -> None:
         try:
@@ -251,3 +259,40 @@ def unary(method: Unary) -> Start:
             call.wait()
 
     return start
+
+
+def _carried(method: Unary, handle: CarriedHandle) -> Start:
+    """Begin calls of a Unary that asks in which trace its caller is."""
+    decode = method.decode
+
+    def start(protocol: H2Protocol, stream: Stream, message: bytes) -> None:
+        try:
+            request = decode(message)
+        except RequestError as error:
+            protocol.connection.fail(stream, Status.INTERNAL, str(error))
+            return
+        call, head = Call(protocol, stream), stream.head
+        # Ids are among the volatile fields; without a proxy that traces there is none.
+        carried = _volatile(head) if head.kinds & VOLATILE else _NOTHING
+        try:
+            answer = handle(request, call.answer, carried)
+        except Exception as error:  # noqa: BLE001  as above
+            protocol.raised(stream, error)
+            return
+        if isinstance(answer, bytes):
+            protocol.connection.reply(stream, answer)
+        elif isinstance(answer, Refusal):
+            protocol.connection.fail(stream, Status(answer.code), answer.text)
+        else:
+            call.on_cancel(answer.cancel)
+            call.wait()
+
+    return start
+
+
+def _volatile(head: Head) -> dict[str, str]:
+    return {
+        name.decode("latin-1"): value.decode("latin-1")
+        for name, value, _, kind in head.fields
+        if kind & VOLATILE
+    }

@@ -12,6 +12,7 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha._async import ReflectionServicer
 
+from sentinel_ext.core.tracecontext import HEADERS as TRACE_HEADERS
 from sentinel_ext.errors import StartError
 from sentinel_ext.server import listen
 from sentinel_ext.server.grpcio_streams import GrpcioStreams
@@ -49,9 +50,14 @@ class GrpcioServer:
     """Carries `methods`; knows nothing of what they do."""
 
     def __init__(
-        self, address: Address, methods: Sequence[Unary | HotStream], variable: str = "GRPC_ADDRESS"
+        self,
+        address: Address,
+        methods: Sequence[Unary | HotStream],
+        variable: str = "GRPC_ADDRESS",
+        interceptors: Sequence[grpc.aio.ServerInterceptor[Any, Any]] = (),
     ) -> None:
         """Listen on `address` once started; `variable` is the setting's name for messages."""
+        self._interceptors = interceptors
         self._address = address
         self._variable = variable
         self._methods = methods
@@ -66,7 +72,7 @@ class GrpcioServer:
             AddressInUseError, StartError: the address cannot be had.
         """
         listen.ensure_free(self._address, self._variable)
-        self._server = grpc.aio.server(options=_OPTIONS)
+        self._server = grpc.aio.server(options=_OPTIONS, interceptors=self._interceptors)
         self._server.add_generic_rpc_handlers(_handlers(self._methods, self._streams))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._add_reflection()
@@ -146,7 +152,10 @@ def _unary(method: Unary) -> Callable[[bytes, grpc.aio.ServicerContext[bytes, by
             later.set_result(answer)
             return True
 
-        outcome = method.handle(request, reply)
+        if method.handle_carried is None:
+            outcome = method.handle(request, reply)
+        else:
+            outcome = method.handle_carried(request, reply, _carried(context))
         if not isinstance(outcome, (bytes, Refusal)):
             try:
                 outcome = await later
@@ -158,3 +167,9 @@ def _unary(method: Unary) -> Callable[[bytes, grpc.aio.ServicerContext[bytes, by
         return outcome
 
     return call
+
+
+def _carried(context: grpc.aio.ServicerContext[bytes, bytes]) -> dict[str, str]:
+    """What the call's metadata says of traces."""
+    metadata = context.invocation_metadata() or ()
+    return {key: value for key, value in metadata if key in TRACE_HEADERS and isinstance(value, str)}

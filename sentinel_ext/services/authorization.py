@@ -31,6 +31,8 @@ class CheckCaller:
     """A CheckRequest seen as core.identify.Caller. Every part may be missing; strings are hostile."""
 
     __slots__ = ("_attributes", "context_extensions", "headers")
+    # Of the proxy's call; CarriedCaller has some.
+    carried: Mapping[str, str] | None = None
 
     def __init__(self, request: external_auth_pb2.CheckRequest) -> None:
         """Wrap `request`; absent messages read as empty ones."""
@@ -59,21 +61,37 @@ class CheckCaller:
         return str(value.string_value)
 
 
+class CarriedCaller(CheckCaller):
+    """A CheckRequest, and what the proxy's call says of the trace (core/traced_identify.py reads it)."""
+
+    __slots__ = ("carried",)
+
+    def __init__(self, request: external_auth_pb2.CheckRequest, carried: Mapping[str, str]) -> None:
+        """Wrap `request`; `carried` is the call's metadata by lower-case name."""
+        super().__init__(request)
+        self.carried = carried
+
+
 class Authorization:
     """The service: `decide` is the engine's; `failed` hears of our own faults."""
 
-    def __init__(self, decide: Decide, failed: Callable[[Exception], None]) -> None:
-        """Answer with what `decide` says."""
+    def __init__(self, decide: Decide, failed: Callable[[Exception], None], *, traced: bool = False) -> None:
+        """Answer with what `decide` says; `traced` shows it which trace the proxy's call is in."""
+        self._traced = traced
         self._decide = decide
         self._failed = failed
         self._encode = check_response.CheckEncoder().encode
 
     def methods(self) -> tuple[Unary, ...]:
         """Return what a server mounts."""
-        return (Unary(SERVICE, "Check", _decode, self.check),)
+        carried = self.check if self._traced else None
+        return (Unary(SERVICE, "Check", _decode, self.check, carried),)
 
     def check(
-        self, request: external_auth_pb2.CheckRequest, reply: Callable[[bytes], bool]
+        self,
+        request: external_auth_pb2.CheckRequest,
+        reply: Callable[[bytes], bool],
+        carried: Mapping[str, str] | None = None,
     ) -> bytes | Cancellable:
         """Answer with the bytes of a CheckResponse, now, or later through `reply`. Never raises."""
 
@@ -81,7 +99,8 @@ class Authorization:
             return reply(self._respond(decision))
 
         try:
-            outcome = self._decide(CheckCaller(request), deliver)
+            caller = CarriedCaller(request, carried) if carried else CheckCaller(request)
+            outcome = self._decide(caller, deliver)
         except Exception as error:  # noqa: BLE001  our own fault must become an error_response
             self._failed(error)
             return check_response.ERROR

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from enum import Enum
 from typing import Any, Protocol, TypeAlias
@@ -53,6 +53,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
 # What ends a call.
 Answer: TypeAlias = bytes | Refusal
+CarriedHandle: TypeAlias = Callable[[Any, Callable[[Answer], bool], Mapping[str, str]], Answer | Cancellable]
 
 
 class Unary(msgspec.Struct, frozen=True):
@@ -64,12 +65,15 @@ class Unary(msgspec.Struct, frozen=True):
         decode: bytes → message; raises RequestError.
         handle: (message, reply) → the answer at once, or a Cancellable; then `reply(answer)` is called once
             later and says whether the answer could still be sent. Never raises.
+        handle_carried: the same with a third argument, called in its place where it is given: what the call's
+            metadata says of traces, by lower-case name (core/tracecontext.py HEADERS), maybe more.
     """
 
     service: str
     name: str
     decode: Callable[[bytes], Any]
     handle: Callable[[Any, Callable[[Answer], bool]], Answer | Cancellable]
+    handle_carried: CarriedHandle | None = None
 
     @property
     def path(self) -> str:

@@ -7,10 +7,11 @@ and one histogram, these 0.5 µs (docs/performance.md). What is exposed is the s
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -45,15 +46,24 @@ class HotCounter(Collector):
 
 
 class HotHistogram:
-    """One distribution. `bounds` are inclusive upper bounds, ascending; the last bucket is open."""
+    """One distribution. `bounds` are inclusive upper bounds, ascending; the last bucket is open.
 
-    __slots__ = ("bounds", "counts", "total")
+    Attributes:
+        exemplars: the latest one of each bucket that has any, by the bucket's index.
+    """
+
+    __slots__ = ("bounds", "counts", "exemplars", "total")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         """Start with nothing observed."""
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
+        self.exemplars: dict[int, Exemplar] = {}
+
+    def exemplify(self, value: float, labels: dict[str, str], at_s: float) -> None:
+        """Remember `value`, observed at `at_s` (seconds since the epoch), as an example of its bucket."""
+        self.exemplars[bisect_left(self.bounds, value)] = Exemplar(labels, value, at_s)
 
     def observe(self, value: float) -> None:
         """Count `value` in its bucket."""
@@ -72,9 +82,12 @@ class HotHistograms(Collector):
         """Read it, as prometheus_client's Collector."""
         family = HistogramMetricFamily(self._name, self._text, labels=[self._label])
         for value, child in self._children.items():
-            buckets, seen = [], 0
-            for bound, count in zip([*map(str, map(float, child.bounds)), "+Inf"], child.counts, strict=True):
+            buckets: list[Any] = []
+            seen = 0
+            bounds = [*map(str, map(float, child.bounds)), "+Inf"]
+            for index, (bound, count) in enumerate(zip(bounds, child.counts, strict=True)):
                 seen += count
-                buckets.append((bound, seen))
+                example = child.exemplars.get(index)
+                buckets.append((bound, seen) if example is None else (bound, seen, example))
             family.add_metric([value], buckets, child.total)
         yield family

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from sentinel_ext.core.ratelimit.outcome import Cause, Outcome, Problem
 from sentinel_ext.core.token_bucket import NANO, TokenBucket
 from sentinel_ext.telemetry.hot import HotCounter, HotHistogram, HotHistograms
-from sentinel_ext.telemetry.logging import DENIALS_PER_S
+from sentinel_ext.telemetry.logging import DENIALS_PER_S, Share
 from sentinel_ext.telemetry.metrics import DECISION_BUCKETS
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from sentinel_ext.core.ratelimit.plan import Plan
     from sentinel_ext.core.ratelimit.tallies import Tallies, Tally
+    from sentinel_ext.core.trace import Trace
 
 _NS = 1e-9
 _OK, _SHADOW = ("ok", ""), ("ok", "shadow")
@@ -110,10 +111,17 @@ class LimitMetrics(Collector):
 
 
 class LimitLog:
-    """Logs which rule refused what: at info at most DENIALS_PER_S per second, all requests at debug."""
+    """Logs which rule refused what: at info at most DENIALS_PER_S per second, all requests at debug.
 
-    def __init__(self, now_ns: Callable[[], int]) -> None:
-        """Log to `sentinel.ratelimit`."""
+    Attributes:
+        trace: trace and span id of the request that is told of; None when it is not sampled.
+    """
+
+    def __init__(self, now_ns: Callable[[], int], allowed_ratio: float = 0.0) -> None:
+        """Log to `sentinel.ratelimit`; of the requests within their limits `allowed_ratio` at info."""
+        self.trace: Callable[[], tuple[Trace, str] | None] = lambda: None
+        self._allowed = Share(allowed_ratio)
+        self._takes_allowed = allowed_ratio > 0
         self._logger = logging.getLogger("sentinel.ratelimit")
         self._all = self._logger.isEnabledFor(logging.DEBUG)
         self._some = self._logger.isEnabledFor(logging.INFO)
@@ -136,6 +144,8 @@ class LimitLog:
             else:
                 self._left_out += 1
                 self._quiet_until_ns = now_ns + NANO // DENIALS_PER_S
+        elif self._takes_allowed and self._some and self._allowed.takes_next():
+            self._write(logging.INFO, plan, outcome, elapsed_ns)
 
     def _write(self, level: int, plan: Plan, outcome: Outcome | Problem, elapsed_ns: int) -> None:
         fields: dict[str, Any] = {"domain": plan.domain, "duration_us": elapsed_ns // 1000}
@@ -150,6 +160,9 @@ class LimitLog:
                 status.limit.name for status in outcome.statuses if status.over and status.limit
             ]
             fields["reason"] = None if outcome.cause is None else outcome.cause.value
+        begun = self.trace()
+        if begun is not None:
+            fields["trace_id"], fields["span_id"] = begun[0].trace_id, begun[1]
         if self._left_out:
             fields["left_out"], self._left_out = self._left_out, 0
         self._logger.log(level, word, extra=fields)

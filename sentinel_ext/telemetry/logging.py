@@ -14,9 +14,10 @@ import msgspec
 
 from sentinel_ext.core.breaker import CircuitState
 from sentinel_ext.core.token_bucket import NANO, TokenBucket
+from sentinel_ext.telemetry.redaction import Redactor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sentinel_ext.core.circuit import Transition
     from sentinel_ext.core.controller import Protected
@@ -36,9 +37,10 @@ _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "ta
 class JsonFormatter(logging.Formatter):
     """A record as one JSON object: time, level, logger, message, then what `extra` holds."""
 
-    def __init__(self, worker: int | None = None) -> None:
+    def __init__(self, worker: int | None = None, redactor: Redactor | None = None) -> None:
         """Say on each line which worker wrote it, if there are several."""
         super().__init__()
+        self._redacted = (redactor or Redactor()).line
         self._worker = {} if worker is None else {"worker": worker}
 
     def format(self, record: logging.LogRecord) -> str:
@@ -53,6 +55,7 @@ class JsonFormatter(logging.Formatter):
         line.update((key, value) for key, value in vars(record).items() if key not in _PLAIN)
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
+        line = self._redacted(line)
         try:
             return msgspec.json.encode(line, enc_hook=str).decode()
         except (TypeError, ValueError, OverflowError):
@@ -101,15 +104,21 @@ class LogWriter:
     """Owns the root logger's output while the service runs."""
 
     def __init__(
-        self, level: str, stream: TextIO, max_lines: int = MAX_QUEUED_LINES, worker: int | None = None
+        self,
+        level: str,
+        stream: TextIO,
+        max_lines: int = MAX_QUEUED_LINES,
+        worker: int | None = None,
+        redact: Sequence[str] = (),
     ) -> None:
         """Route all loggers through the writer's thread.
 
         Args:
             level: debug, info, warning or error.
+            redact: names whose values never show (telemetry/redaction.py).
         """
         output = logging.StreamHandler(stream)
-        output.setFormatter(JsonFormatter(worker))
+        output.setFormatter(JsonFormatter(worker, Redactor(redact)))
         lines: queue.Queue[logging.LogRecord | None] = queue.Queue(max_lines)
         self._handler = _DroppingHandler(lines)
         self._listener = _Listener(lines, output)
@@ -133,6 +142,22 @@ class LogWriter:
         """Write what waits, then end the thread."""
         self._listener.stop()
         logging.getLogger().removeHandler(self._handler)
+
+
+class Share:
+    """Takes a part of what comes, evenly: every tenth for 0.1."""
+
+    __slots__ = ("_due", "_ratio")
+
+    def __init__(self, ratio: float) -> None:
+        """Take `ratio`, 0 to 1."""
+        self._ratio, self._due = ratio, 0.0
+
+    def takes_next(self) -> bool:
+        """Say whether the next one is taken."""
+        due = self._due + self._ratio
+        self._due = due - 1 if due >= 1 else due
+        return due >= 1
 
 
 class DecisionLog:
@@ -171,6 +196,8 @@ class DecisionLog:
             "remaining": decision.remaining,
             "duration_us": elapsed_ns // 1000,
         }
+        if check.trace is not None:
+            fields["trace_id"], fields["span_id"] = check.trace.trace_id, check.decision_id
         if decision.shadow:
             fields["shadow"] = [f"{denial.stage.value}:{denial.reason.value}" for denial in decision.shadow]
         if decision.fallback is not None:
@@ -180,6 +207,29 @@ class DecisionLog:
         if self._left_out:
             fields["left_out"], self._left_out = self._left_out, 0
         self._logger.log(level, "allowed" if decision.allowed else "denied", extra=fields)
+
+
+class AllowedLog(DecisionLog):
+    """Logs a part of the allowed decisions at info; of those that DecisionLog logs it says nothing."""
+
+    def __init__(self, now_ns: Callable[[], int], ratio: float) -> None:
+        """Log `ratio` of them."""
+        super().__init__(now_ns)
+        self._share = Share(ratio)
+
+    def decided(self, decision: Decision, elapsed_ns: int) -> None:
+        """Log one decision, or nothing."""
+        is_free = self._some and not self._all and decision.allowed and decision.check.problem is None
+        if is_free and self._share.takes_next():
+            self._write(logging.INFO, decision, elapsed_ns)
+
+
+def decision_logs(
+    now_ns: Callable[[], int], allowed_ratio: float
+) -> tuple[Callable[[Decision, int], None], ...]:
+    """Return observers of decisions: none for allowed ones where none of them is to be logged."""
+    log = DecisionLog(now_ns)
+    return (log.decided, AllowedLog(now_ns, allowed_ratio).decided) if allowed_ratio > 0 else (log.decided,)
 
 
 class BreakerLog:

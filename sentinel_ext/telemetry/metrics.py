@@ -11,6 +11,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from sentinel_ext import clock
 from sentinel_ext.telemetry.hot import HotCounter, HotHistogram, HotHistograms
 
 if TYPE_CHECKING:
@@ -139,6 +140,14 @@ class Metrics:
             self._fallbacks.labels(decision.fallback.value).inc()
         if check.problem is not None:
             self._problems.labels(check.problem.source.kind.value, check.problem.problem).inc()
+
+    def exemplify(self, decision: Decision, elapsed_ns: int) -> None:
+        """Remember a sampled decision as an example of its bucket; an observer while tracing is on."""
+        check = decision.check
+        if check.trace is not None:
+            ids = {"trace_id": check.trace.trace_id, "span_id": check.decision_id}
+            times = self._allow_time if decision.allowed else self._deny_time
+            times.exemplify(elapsed_ns * _NS, ids, clock.wall_s())
 
     @property
     def decision_count(self) -> int:

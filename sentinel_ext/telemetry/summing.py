@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from prometheus_client.samples import Sample
+    from prometheus_client.samples import Exemplar, Sample
 
     Key = tuple[str, tuple[tuple[str, str], ...]]
 
@@ -55,9 +56,10 @@ class WorkerMetrics(Collector):
         self._last: list[dict[str, Metric]] = [{} for _ in range(count)]
         self._ended: list[dict[str, Metric]] = [{} for _ in range(count)]
 
-    def update(self, worker: int, text: str) -> None:
-        """Take a worker's exposition (Prometheus text format 0.0.4)."""
-        self._last[worker] = {family.name: family for family in text_string_to_metric_families(text)}
+    def update(self, worker: int, text: str, *, is_openmetrics: bool = False) -> None:
+        """Take a worker's exposition: Prometheus text format 0.0.4, or OpenMetrics, which has exemplars."""
+        parse = openmetrics if is_openmetrics else text_string_to_metric_families
+        self._last[worker] = {family.name: family for family in parse(text)}
 
     def ended(self, worker: int) -> None:
         """Keep what the worker had counted; its gauges end with it."""
@@ -80,15 +82,27 @@ def _summed(sources: Sequence[dict[str, Metric]]) -> Iterable[Metric]:
         found = [source[name] for source in sources if name in source]
         total = Metric(name, found[0].documentation, found[0].type)
         join = _JOINED_BY.get(name, float.__add__)
+        if total.type == "info":
+            join = max  # always 1
         values: dict[Key, float] = {}
+        exemplars: dict[Key, Exemplar] = {}
         for sample in (sample for family in found for sample in family.samples):
             if not sample.name.endswith(_LEFT_OUT):
                 key = _key(sample)
                 value = float(sample.value)
                 values[key] = join(values[key], value) if key in values else value
-        for (sample_name, labels), value in values.items():
-            total.add_sample(sample_name, dict(labels), value)
+                example = sample.exemplar
+                if example is not None and _age(example) > _age(exemplars.get(key)):
+                    exemplars[key] = example
+        for key, value in values.items():
+            sample_name, labels = key
+            total.add_sample(sample_name, dict(labels), value, exemplar=exemplars.get(key))
         yield total
+
+
+def _age(example: Exemplar | None) -> float:
+    """Of two exemplars the younger one counts: the larger number."""
+    return -1.0 if example is None else float(example.timestamp or 0.0)
 
 
 def _key(sample: Sample) -> Key:

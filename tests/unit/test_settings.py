@@ -18,6 +18,8 @@ from sentinel_ext.errors import SettingsError
 from sentinel_ext.settings import MAX_ENV_FILE_BYTES, Settings
 
 PASSWORD = "hunter2"
+# OpenTelemetry's own variables (tests/unit/test_settings_tracing.py).
+STANDARD = [name for name in Settings.model_fields if name.startswith("otel_")]
 
 
 def load(**environ: str) -> Settings:
@@ -43,6 +45,9 @@ def test_the_defaults_are_the_documented_ones():
         "refill_rate": 10.0,
         "window_ms": 60000,
         "base_rate_limit": 100,
+        "log_allowed_ratio": 0.0,
+        "log_redact": None,
+        **dict.fromkeys(STANDARD, None),
         "enable_tracing": False,
         "otlp_endpoint": None,
         "slo_latency_threshold": 200,
@@ -164,8 +169,9 @@ def test_a_switch_takes_the_usual_words(word):
         ("BASE_RATE_LIMIT", ["-1", "1000000001", "none"],
          'a whole number from 0 to 1000000000, or "unlimited"'),
         ("ENABLE_TRACING", ["maybe", "2"], "true, 1, yes, on, false, 0, no or off"),
-        ("OTLP_ENDPOINT", ["collector:4317", "grpc://c"],
-         "http://host[:port][/path] or https://host[:port][/path]"),
+        ("OTLP_ENDPOINT", ["collector:4317", "ftp://c"],
+         "http://host[:port][/path], https://..., grpc://host[:port] or grpcs://host[:port]"),
+        ("LOG_ALLOWED_RATIO", ["2", "-1"], "a number from 0 to 1"),
         ("SLO_LATENCY_THRESHOLD", ["0", "3600001"], "a whole number from 1 to 3600000 (milliseconds)"),
         ("REQUEST_TIMEOUT_MS", ["0", "86400001"], "a whole number from 1 to 86400000 (milliseconds)"),
         ("BREAKER_FAILURE_THRESHOLD", ["0", "-0.1", "1.001", "50", "nan"],

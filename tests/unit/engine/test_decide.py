@@ -126,6 +126,17 @@ async def test_a_cancelled_check_that_the_store_refuses_has_nothing_to_give_back
     assert (BURST, 0) == (house.tokens, house.store.refunds_waiting)
 
 
+async def test_who_listens_is_told_of_each_check_that_was_given_up_once(house):
+    inbox, told = Inbox(), []
+    house.engine.given_up = told.append
+    ticket = house.ticket(inbox)
+    house.ticket(inbox)
+    ticket.cancel()
+    ticket.cancel()
+
+    assert [ticket._pending.check] == told
+
+
 async def test_cancelling_twice_gives_back_once(house):
     others = Inbox()
     house.ticket(others)

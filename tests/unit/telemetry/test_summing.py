@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_text
 
+from sentinel_ext.telemetry.hot import HotHistogram, HotHistograms
 from sentinel_ext.telemetry.summing import WorkerMetrics
 
 
@@ -92,3 +94,30 @@ def test_the_sum_can_be_exposed_and_read_again(both):
     again.update(0, generate_latest(both).decode())
 
     assert samples(both) == samples(again)
+
+
+def openmetrics(trace_id: str, at_s: float, count: int = 1) -> str:
+    registry = CollectorRegistry()
+    times = HotHistogram((0.1, 1.0))
+    for _ in range(count):
+        times.observe(0.05)
+    times.exemplify(0.05, {"trace_id": trace_id}, at_s)
+    registry.register(HotHistograms("sentinel_seconds", "Time.", "verdict", {"allow": times}))
+    Info("sentinel_build", "Version.", registry=registry).info({"version": "1"})
+    return openmetrics_text(registry).decode()
+
+
+def test_of_exemplars_the_youngest_stays_and_counts_still_add_up():
+    metrics = WorkerMetrics(2)
+    metrics.update(0, openmetrics("older", 10.0, count=2), is_openmetrics=True)
+    metrics.update(1, openmetrics("younger", 20.0, count=3), is_openmetrics=True)
+    found = [sample for family in metrics.collect() for sample in family.samples]
+
+    first = next(sample for sample in found if sample.labels.get("le") == "0.1")
+    assert (5, "younger") == (first.value, first.exemplar.labels["trace_id"])
+    assert [1] == [sample.value for sample in found if sample.name == "sentinel_build_info"]
+    metrics.ended(1)
+    registry = CollectorRegistry()
+    registry.register(metrics)
+    assert "younger" in openmetrics_text(registry).decode()
+    assert "sentinel_seconds_count" in generate_latest(registry).decode()

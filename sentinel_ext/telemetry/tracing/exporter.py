@@ -1,0 +1,95 @@
+"""The exporter of the OpenTelemetry SDK, the resource, and what the SDK says when something fails."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_VERSION, Resource
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from sentinel_ext import __version__, clock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from opentelemetry.sdk.trace import ReadableSpan
+
+    from sentinel_ext.settings_tracing import Target
+
+SERVICE: Final = "sentinel"
+_UNNAMED: Final = "unknown_service"
+MAX_ERROR: Final = 500
+
+
+class KnownResource(Resource):
+    """A resource whose hash is worked out once: the SDK's own writes JSON for every span."""
+
+    def __hash__(self) -> int:
+        """Equal resources are the same one here."""
+        return id(self)
+
+
+def make_resource(worker: int, workers: int) -> Resource:
+    """Say who we are: OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME, and what they leave out.
+
+    Each worker is an instance of its own.
+    """
+    given = Resource.create()
+    attributes = dict(given.attributes)
+    if str(attributes.get(SERVICE_NAME, _UNNAMED)).startswith(_UNNAMED):
+        attributes[SERVICE_NAME] = SERVICE
+    instance = attributes.get(SERVICE_INSTANCE_ID)
+    if instance is None:
+        instance = clock.random_hex(16)
+    elif workers > 1:
+        instance = f"{instance}.{worker}"
+    attributes[SERVICE_INSTANCE_ID] = instance
+    attributes.setdefault(SERVICE_VERSION, __version__)
+    if workers > 1:
+        attributes["sentinel.worker"] = worker
+    return KnownResource(attributes, given.schema_url)
+
+
+def make_exporter(target: Target) -> SpanExporter:
+    """Make the exporter for `target`; the SDK reads headers, certificates and timeouts from the environment.
+
+    Connects to nothing yet.
+    """
+    if target.protocol == "grpc":
+        from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as by_grpc  # noqa: PLC0415  one of both
+
+        return by_grpc.OTLPSpanExporter(target.url, insecure=target.url.startswith("http://"))
+    from opentelemetry.exporter.otlp.proto.http import trace_exporter as by_http  # noqa: PLC0415  likewise
+
+    return by_http.OTLPSpanExporter(target.url)
+
+
+def sender(exporter: SpanExporter) -> Callable[[Sequence[ReadableSpan]], bool]:
+    """Return a function that exports and says whether the spans arrived."""
+
+    def send(spans: Sequence[ReadableSpan]) -> bool:
+        return exporter.export(spans) is SpanExportResult.SUCCESS
+
+    return send
+
+
+class LastWord(logging.Handler):
+    """Keeps what the SDK said last: it logs every failed try, several a second, and we once a minute."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the message."""
+        self.text = record.getMessage()[:MAX_ERROR]
+
+
+def hear_sdk() -> LastWord:
+    """Take the SDK's log lines in place of the log."""
+    heard = LastWord()
+    log = logging.getLogger("opentelemetry")
+    log.handlers[:] = [heard]
+    log.propagate = False
+    return heard

@@ -1,0 +1,151 @@
+"""Spans of decisions: ids, kinds, times, what they say of a refusal, and nothing that must not show."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+import pytest
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.trace import SpanKind, StatusCode
+from support.build import make_check, make_decision, make_tenant
+
+from sentinel_ext import clock
+from sentinel_ext.core.decision import Reason, ShadowDenial
+from sentinel_ext.core.model import FailureMode, Stage
+from sentinel_ext.core.trace import StageName, StageSpan, Trace
+from sentinel_ext.telemetry.redaction import Redactor
+from sentinel_ext.telemetry.tracing import exporter
+from sentinel_ext.telemetry.tracing.spans import MAX_VALUE, Decided, Limited, SpanMaker, spans_of
+
+TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+RESOURCE = Resource({"service.name": "sentinel"})
+
+
+def traced(parent=SPAN, state="a=1", stages=(), **fields):
+    trace = Trace(TRACE, parent, state)
+    trace.started_ns = clock.monotonic_ns() - 1_000_000
+    for stage in stages:
+        trace.add(stage)
+    return msgspec.structs.replace(make_check(**fields), trace=trace)
+
+
+def make(check, decision, redact=()):
+    maker = SpanMaker(RESOURCE, Redactor(redact).hide)
+    return list(maker.make(Decided(check, decision, clock.monotonic_ns())))
+
+
+def test_the_decision_is_a_server_span_of_the_callers_and_its_id_is_the_decision_id():
+    check = traced()
+    (span,) = make(check, make_decision(check=check))
+
+    assert ("proxy_request", SpanKind.SERVER) == (span.name, span.kind)
+    assert (int(TRACE, 16), int(check.decision_id, 16)) == (span.context.trace_id, span.context.span_id)
+    assert int(SPAN, 16) == span.parent.span_id
+    assert span.parent.is_remote
+    assert {"a": "1"} == dict(span.context.trace_state.items())
+    assert StatusCode.UNSET is span.status.status_code
+    assert span.start_time < span.end_time
+    assert abs(time.time_ns() - span.end_time) < 10_000_000_000
+    expected = {
+        "tenant": "acme", "tier": "standard", "plan": "silver", "upstream": "default", "stage": "window",
+        "reason": "allowed", "verdict": "allow", "limit": 100, "remaining": 99, "correlation_id": "corr-1",
+        "decision_id": check.decision_id, "reset_ms": 60_000,
+    }  # fmt: skip
+    assert {f"sentinel.{name}": value for name, value in expected.items()} == span.attributes
+
+
+def test_a_root_has_no_parent():
+    check = traced(parent="", state="")
+
+    assert make(check, make_decision(check=check))[0].parent is None
+
+
+def test_stages_are_children_with_ids_of_their_own():
+    stages = [
+        StageSpan(StageName.BUCKET, 10, 20, {"sentinel.bucket.tokens": 3}),
+        StageSpan(StageName.WINDOW, 20, 90, {"sentinel.store.answered": False}, asked_store=True),
+        StageSpan(StageName.PRIORITY, 20, 30, {}, "shed"),
+    ]
+    check = traced(stages=stages)
+    root, bucket, window, priority = make(check, make_decision(check=check))
+
+    assert 4 == spans_of(check)
+    assert 4 == len({span.context.span_id for span in (root, bucket, window, priority)})
+    assert all(root.context.span_id == span.parent.span_id for span in (bucket, window, priority))
+    assert [SpanKind.INTERNAL, SpanKind.CLIENT, SpanKind.INTERNAL] == [
+        span.kind for span in (bucket, window, priority)
+    ]
+    assert (10, 70) == (bucket.end_time - bucket.start_time, window.end_time - window.start_time)
+    assert ("redis", StatusCode.ERROR) == (window.attributes["db.system.name"], window.status.status_code)
+    assert ("denied", "shed") == (priority.events[0].name, priority.attributes["sentinel.denied"])
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"),
+    [
+        (Reason.RATE_LIMITED, StatusCode.UNSET), (Reason.LOCAL_RATE_LIMITED, StatusCode.UNSET),
+        (Reason.SHED, StatusCode.ERROR), (Reason.CIRCUIT_OPEN, StatusCode.ERROR),
+        (Reason.STORE_UNAVAILABLE, StatusCode.ERROR),
+    ],
+)  # fmt: skip
+def test_a_denial_is_an_event_and_an_error_where_the_caller_gets_503(reason, status):
+    check = traced()
+    denied = make_decision(allowed=False, stage=Stage.WINDOW, reason=reason, check=check, retry_ms=1500)
+    (span,) = make(check, denied)
+
+    (event,) = span.events
+    assert ("denied", status) == (event.name, span.status.status_code)
+    assert {"sentinel.stage": "window", "sentinel.reason": reason.value, "sentinel.retry_ms": 1500} == dict(
+        event.attributes
+    )
+    assert event.timestamp == span.end_time
+
+
+def test_fallback_and_shadow_are_told():
+    check = traced()
+    shadow = (ShadowDenial(Stage.BUCKET, Reason.LOCAL_RATE_LIMITED),)
+    (span,) = make(check, make_decision(check=check, shadow=shadow, fallback=FailureMode.LOCAL))
+
+    assert "bucket:local_rate_limited" == span.attributes["sentinel.shadow"]
+    assert "local" == span.attributes["sentinel.fallback"]
+
+
+def test_a_check_that_was_given_up_says_so():
+    (span,) = make(traced(), None)
+
+    assert ("cancelled", StatusCode.ERROR) == (span.attributes["sentinel.verdict"], span.status.status_code)
+
+
+def test_names_are_cut_and_hidden():
+    check = traced(tenant=make_tenant(name="n" * 10_000), correlation_id="redis://u:hunter2@h")
+    (shown,) = make(check, make_decision(check=check))
+    (hidden,) = make(check, make_decision(check=check), redact=["tenant"])
+
+    assert MAX_VALUE == len(shown.attributes["sentinel.tenant"])
+    assert "redis://***@h" == shown.attributes["sentinel.correlation_id"]
+    assert "***" == hidden.attributes["sentinel.tenant"]
+
+
+def test_a_rate_limit_request_is_one_span():
+    trace = Trace(TRACE, SPAN)
+    limited = Limited(trace, "00000000000000aa", 50, {"sentinel.domain": "edge"}, "", "rate_limited")
+    (span,) = SpanMaker(RESOURCE, Redactor().hide).make(limited)
+
+    assert ("rate_limit_request", SpanKind.SERVER, 0xAA) == (span.name, span.kind, span.context.span_id)
+    assert {"sentinel.domain": "edge"} == span.attributes
+    assert "denied" == span.events[0].name
+
+
+def test_the_resource_names_service_and_instance(monkeypatch):
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=test,service.instance.id=pod-7")
+    one, two = exporter.make_resource(1, 2), exporter.make_resource(0, 1)
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "gateway")
+
+    assert "sentinel" == one.attributes["service.name"]
+    assert "gateway" == exporter.make_resource(0, 1).attributes["service.name"]
+    assert ("pod-7.1", "pod-7") == (
+        one.attributes["service.instance.id"],
+        two.attributes["service.instance.id"],
+    )
+    assert "test" == one.attributes["deployment.environment"]
