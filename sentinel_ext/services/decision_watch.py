@@ -248,6 +248,7 @@ def _event(decision: Decision, elapsed_ns: int, at_s: float) -> pb.DecisionEvent
         duration_us=elapsed_ns // 1000,
         correlation_id=check.correlation_id,
         decision_id=check.decision_id,
+        trace_id="" if check.trace is None else check.trace.trace_id,
         shadow=[f"{denial.stage.value}:{denial.reason.value}" for denial in decision.shadow],
         fallback="" if decision.fallback is None else decision.fallback.value,
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from support.build import make_check, make_decision, make_denial, make_tenant
 
 from sentinel_ext._pb.sentinel.v1 import decision_service_pb2 as pb
 from sentinel_ext.core.model import Stage
+from sentinel_ext.core.trace import Trace
 from sentinel_ext.services.decision_watch import MAX_PER_SECOND, MAX_WATCHERS, Watching
 from sentinel_ext.services.registry import INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNAVAILABLE
 
@@ -59,6 +61,15 @@ def test_an_event_says_what_the_decision_does(house):
     )
     assert ("globex", "silver", "standard", 250) == (event.tenant, event.plan, event.tier, event.duration_us)
     assert 1_700_000_000_500 == event.time.ToMilliseconds()
+
+
+def test_a_sampled_decision_names_its_trace(house):
+    stream = house.watch()
+    check = msgspec.structs.replace(make_check(), trace=Trace("ab" * 16))
+    for each in (check, make_check()):
+        house.watching.decided(make_decision(check=each), 0)
+
+    assert ["ab" * 16, ""] == [event.trace_id for event in stream.events]
 
 
 @pytest.mark.parametrize(
