@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 HERE = Path(__file__).parent
+
+
 def protoc(*arguments: str) -> None:
     """Run it.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
@@ -28,6 +27,8 @@ def command(
     move its addresses, REDIS_URL names a Redis to use, POLICY_FILE a policy.
     """
     # Imported here: `--help` of other commands does not pay for aiohttp, rich and Envoy's types.
+    import asyncio  # noqa: PLC0415
+
     from sentinel_ext.demo.run import Options, run  # noqa: PLC0415
 
     code = asyncio.run(run(Options(once=once, as_json=as_json, envoy_admin=_tcp_address(envoy_admin))))

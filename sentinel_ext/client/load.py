@@ -6,6 +6,7 @@ It holds `connections` times `streams` requests open and sends the next one when
 from __future__ import annotations
 
 import asyncio
+from itertools import cycle
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -66,9 +67,9 @@ async def run(
 
     connections: list[Connection] = []
     try:
-        for _ in range(load.connections):
-            connections.append(  # noqa: PERF401  those that are open are closed when one cannot be had
-                await _connect(load.target, lambda: Connection(requests, meter, load.streams, failed))
+        for _, target in zip(range(load.connections), cycle((load.target, *load.more_targets))):
+            connections.append(
+                await _connect(target, lambda: Connection(requests, meter, load.streams, failed))
             )
         await _pass(failure, load.warm_s)
         at_edge()

@@ -49,6 +49,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         target: `host:port` or `unix:PATH`.
+        more_targets: connections take turns between all of them.
         headers: the request's fields, pseudo-header fields first.
         message: a gRPC request without its prefix; None sends no body and reads plain HTTP answers.
         tenants: how many names take turns in place of TENANT.
@@ -63,6 +64,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     streams: int = 25
     warm_s: float = 0.5
     measured_s: float = 3.0
+    more_targets: tuple[str, ...] = ()
 
 
 class Requests:
