@@ -8,7 +8,7 @@ GO_BIN := .tools/bin
 GO_TOOLS := $(GO_BIN)/grpcurl $(GO_BIN)/h2spec
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test peer bench fuzz fuzz-guided sim sim-check lint tools format protos schema examples clean
+.PHONY: help demo test debugging-docs peer bench fuzz fuzz-guided sim sim-check lint tools format protos schema examples clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -78,6 +78,9 @@ format: $(STAMP) ## format the code and fix what ruff can fix
 protos: $(STAMP) ## generate sentinel_ext/_pb from protos/ with grpcio-tools
 	@mkdir -p sentinel_ext/_pb
 	@$(BIN)/python protos/generate.py sentinel_ext/_pb
+
+debugging-docs: tools $(STAMP) ## run the lines of docs/debugging.md against a demo and write the answers down
+	@cd tests && ../$(BIN)/python -m support.debug_page
 
 schema: $(STAMP) ## write docs/policy.schema.json from the policy's models
 	@$(BIN)/sentinel-ext policy-schema > docs/policy.schema.json

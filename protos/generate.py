@@ -34,7 +34,7 @@ def protoc(*arguments: str) -> None:
 
 
 def _forget_json_names(messages: Iterable[descriptor_pb2.DescriptorProto]) -> None:
-    """Leave to readers what they can derive: generated code has none, and `sentinel-ext protoset` reads that."""
+    """Leave out what readers derive: generated code has none, and `sentinel-ext protoset` reads that."""
     for message in messages:
         for field in message.field:
             field.ClearField("json_name")

@@ -19,11 +19,11 @@ from sentinel_ext.core.identify import Identifier
 from sentinel_ext.core.model import FailureMode
 from sentinel_ext.core.pipeline import Pipeline
 from sentinel_ext.core.tenant import Tenants
+from sentinel_ext.debugging import Debugging
 from sentinel_ext.engine import Engine
 from sentinel_ext.feedback import Feedback
 from sentinel_ext.gauges import publish_gauges, publish_wire
 from sentinel_ext.host import HostSignals
-from sentinel_ext.inspection import Inspector
 from sentinel_ext.live import LivePolicy
 from sentinel_ext.policy.sources import load_all
 from sentinel_ext.ratelimits import RateLimiting
@@ -99,14 +99,22 @@ class Application:
         self.feedback = Feedback(settings, policy, self._store, self.metrics, self._host)
         self.engine = self._make_engine(policy)
         controller, called = self.feedback.controller, self._store_called
-        clocks = (clock.monotonic_ns, clock.wall_s)
-        self.inspector = Inspector(name, policy, self._tenants, controller, self._store, clocks)
-        self.inspector.failed = self._failed
-        self.feedback.watchers = (self.inspector.changed,)
         self.ratelimits = RateLimiting(
             settings, policy.ratelimit, self._store, self.metrics, controller, called
         )
         self.ratelimits.set_instances(lambda: self._presence.instances)
+        self.debugging = Debugging(
+            name,
+            policy,
+            self._tenants,
+            self._store,
+            self.feedback,
+            self.engine,
+            self.ratelimits,
+            may_act=settings.admin_actions,
+        )
+        self.debugging.modes.apply = self._go_by
+        self.debugging.publish(self.metrics)
         authorization = Authorization(self.engine.decide, self._failed).methods()
         limits, ends = self.ratelimits.methods(self._failed), self.feedback.methods(self._failed)
         self._servers = self._make_servers((*authorization, *limits, *ends))
@@ -159,12 +167,16 @@ class Application:
         return live
 
     def replace(self, policy: Policy) -> None:
-        """Go by another policy from now on; requests under way end under theirs."""
-        self._policy = self.inspector.policy = policy
+        """Go by another policy of the files from now on; requests under way end under theirs."""
+        self._policy = policy
+        self.debugging.replace(policy)
+        self.ratelimits.replace(policy.ratelimit)
+
+    def _go_by(self, policy: Policy) -> None:
+        """Go by the policy with the modes that an operator set."""
         self.feedback.replace(policy)
         identifier = Identifier(policy.sources, clock.random_hex)
         self.engine.replace(policy, Pipeline(policy, self.feedback.controller), identifier)
-        self.ratelimits.replace(policy.ratelimit)
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain and return. A second signal ends the drain's wait.
@@ -202,6 +214,7 @@ class Application:
             "store": {"url": self._settings.redis_url.redacted, "available": available},
             "instances": self._presence.instances,
             "config": self._live.details(),
+            "stages": self.debugging.modes.shown(),
             **self.ratelimits.details(),
             **self.feedback.details(),
         }
@@ -220,7 +233,8 @@ class Application:
         else:
             servers.append(GrpcioServer(address, methods))
         if settings.debug_address is not None and self._place.index == 0:
-            servers.append(GrpcioServer(settings.debug_address, methods, "DEBUG_GRPC_ADDRESS"))
+            people = (*methods, *self.debugging.methods(self._failed))
+            servers.append(GrpcioServer(settings.debug_address, people, "DEBUG_GRPC_ADDRESS"))
         return servers
 
     def _store_called(self, seconds: float, entries: int, fault: StoreFault | None) -> None:
@@ -243,7 +257,7 @@ class Application:
         await self._presence.start()
         await self.ratelimits.start()
         await self.feedback.control.start()
-        await self.inspector.start()
+        await self.debugging.start()
         await self._live.start()
         await self._admin.start()
         for started, server in enumerate(self._servers):
@@ -300,7 +314,7 @@ class Application:
 
     async def _stop_background(self) -> None:
         await self._live.close()
-        await self.inspector.close()
+        await self.debugging.close()
         await self.feedback.control.close()
         await self._presence.close()
         await self.ratelimits.close()

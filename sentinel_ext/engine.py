@@ -67,6 +67,7 @@ class Engine:
             failed: told of an exception of our own that a request met; the request gets `deliver(None)`.
             cancelled: checks the caller gave up before they were decided.
             permits: asks for the right to try a half-open breaker.
+            identifier: finds tenants by the policy in force.
         """
         self.pipeline = pipeline
         self.batcher = batcher
@@ -76,13 +77,13 @@ class Engine:
         self.cancelled = 0
         self.permits: Permits = _NoPermits()
         self.now_ns = now_ns
-        self._identifier = identifier
+        self.identifier = identifier
         self._tenants = tenants
 
     def replace(self, policy: Policy, pipeline: Pipeline, identifier: Identifier) -> None:
         """Go by another policy from now on; requests under way end under theirs."""
         self.pipeline = pipeline
-        self._identifier = identifier
+        self.identifier = identifier
         self._tenants.replace(policy)
 
     def decide(self, caller: Caller, deliver: Deliver) -> Decision | Waiting:
@@ -92,9 +93,9 @@ class Engine:
             Exception: a bug of ours; the caller of this answers with its error response.
         """
         started_ns = self.now_ns()
-        identity = self._identifier.identity(caller)
+        identity = self.identifier.identity(caller)
         tenant = self._tenants.get(identity.name, started_ns)
-        check = self._identifier.check(caller, tenant, identity.problem)
+        check = self.identifier.check(caller, tenant, identity.problem)
         step = self.pipeline.begin(check, started_ns)
         if isinstance(step, Pending):
             waiting = Waiting(self, step, deliver, started_ns)

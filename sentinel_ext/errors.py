@@ -4,11 +4,14 @@
     ├── ConfigError            what the operator wrote; exit code 2, all problems at once
     │   ├── SettingsError      an environment variable
     │   └── PolicyError        the policy file
-    └── StartError             what stands in the way of starting; exit code 1
-        └── AddressInUseError  somebody else listens there
+    ├── StartError             what stands in the way of starting; exit code 1
+    │   └── AddressInUseError  somebody else listens there
+    ├── StoreError             the store did not do what it was asked (store/base.py)
+    ├── UnknownNameError       no such upstream (inspection.py)
+    └── NotAllowedError        acting is switched off (acting.py)
 
 Refusing a request is not an exception: it is a Decision with a reason (core/model.py). Each class owns
-its exit code, so no catcher keeps a table.
+its exit code and its gRPC status, so no catcher keeps a table.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ class SentinelError(Exception):
     """Root of what Sentinel raises on purpose. `str(error)` is meant for the operator."""
 
     exit_code: ClassVar[int] = 1
+    # gRPC status (grpc/grpc doc/statuscodes.md) where a call ends with it: INTERNAL.
+    status: ClassVar[int] = 13
 
 
 class ConfigError(SentinelError):

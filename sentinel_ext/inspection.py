@@ -46,6 +46,8 @@ _NO_RATES: dict[str, float] = {}
 class UnknownNameError(SentinelError):
     """No such upstream is known here."""
 
+    status = 5  # NOT_FOUND
+
 
 class Inspector:
     """Belongs to one event loop.
@@ -72,7 +74,7 @@ class Inspector:
         self.instance, self.policy = instance, policy
         self.failed: Callable[[Exception], None] = lambda _error: None
         self._tenants, self._controller, self._store = tenants, controller, store
-        self._now_ns, self._wall_s = clocks
+        self.now_ns, self._wall_s = clocks
         # Upstreams are bounded by the controller's table.
         self._changes: dict[str, deque[Change]] = defaultdict(lambda: deque(maxlen=MAX_CHANGES))
         self._task: asyncio.Task[None] | None = None
@@ -93,7 +95,7 @@ class Inspector:
 
     async def tenant(self, name: str) -> TenantView:
         """Show one tenant, known or not, with what the store says of it."""
-        tenant, is_known = self._tenants.look(name, self._now_ns())
+        tenant, is_known = self._tenants.look(name, self.now_ns())
         (used,) = await self._used([tenant])
         return self._shown(tenant, used, is_known=is_known)
 
@@ -104,7 +106,7 @@ class Inspector:
 
         The store is asked for the first MAX_LOOKS of them; of the others its last word stands.
         """
-        top = Top(min(limit, MAX_LISTED), order, prefix, self._now_ns())
+        top = Top(min(limit, MAX_LISTED), order, prefix, self.now_ns())
         everybody = self._tenants.all()
         for some in usage.slices(everybody):
             top.offer(some)
@@ -131,7 +133,7 @@ class Inspector:
             UnknownNameError: there is no such upstream here, or it has no breaker.
         """
         self._ensure_known(upstream)
-        now_ns, shown = self._now_ns(), []
+        now_ns, shown = self.now_ns(), []
         for name, protected in list(self._controller.upstreams.items()):
             if upstream in {"", name}:
                 view = breaker_view(protected, now_ns, tuple(self._changes.get(name, ())))
@@ -166,14 +168,14 @@ class Inspector:
             if tenant.name in found and found[tenant.name] < rates.get(tenant.name, float("inf")):
                 rates = found
         rule = self.policy.rule_for(tenant.name)
-        return tenant_view(tenant, rule, self._now_ns(), is_known=is_known, rates=rates, used=used)
+        return tenant_view(tenant, rule, self.now_ns(), is_known=is_known, rates=rates, used=used)
 
     async def _measure(self) -> None:
         while True:
             await asyncio.sleep(MEASURE_S)
             try:
                 for some in usage.slices(self._tenants.all()):
-                    usage.measure(some, self._now_ns())
+                    usage.measure(some, self.now_ns())
                     await asyncio.sleep(0)
             except Exception as error:  # noqa: BLE001  a bug of ours must not end the loop
                 self.failed(error)

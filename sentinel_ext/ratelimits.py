@@ -16,6 +16,7 @@ from sentinel_ext.core.ratelimit.pending import Options
 from sentinel_ext.core.ratelimit.planner import Planner
 from sentinel_ext.core.ratelimit.query import Descriptor, Query
 from sentinel_ext.core.ratelimit.rules import OnStoreFailure
+from sentinel_ext.explaining import LimitExplainer
 from sentinel_ext.limiting import Limiting
 from sentinel_ext.policy.ratelimit import tree
 from sentinel_ext.server.breakers import StoreAwayError
@@ -64,7 +65,7 @@ class RateLimiting:
         Args:
             called: told (seconds, requests, fault or None) of every store call.
         """
-        options = Options(
+        options = self._options = Options(
             shadow=settings.ratelimit_shadow_mode,
             quota=settings.ratelimit_quota_mode,
             metadata=settings.ratelimit_dynamic_metadata,
@@ -86,6 +87,10 @@ class RateLimiting:
         """Return the service, to be mounted; `failed` hears of our own faults."""
         self.limiting.failed = failed
         return RateLimits(self.limiting.decide, self._headers, failed).methods()
+
+    def explainer(self, controller: Controller) -> LimitExplainer:
+        """Make what explains requests to people."""
+        return LimitExplainer(self._planner, controller, self._options, self._store, clock.monotonic_ns)
 
     def set_instances(self, instances: Callable[[], int]) -> None:
         """Say where the number of instances stands."""

@@ -131,6 +131,15 @@ class Customers:
             if totals[tier]
         ]
 
+    def look(self, name: str, tier: int, guaranteed: float) -> tuple[float, float]:
+        """Return a tenant's (share, credit) as its next request finds them. Changes nothing."""
+        customer = self.table.get(name)
+        if customer is None and len(self.table) >= MAX_CUSTOMERS:
+            customer = self._rest[tier]
+        if customer is not None:
+            return customer.share, customer.credit
+        return self.share_of(name, tier, guaranteed), (self._phase + GOLDEN) % 1.0
+
     def share_of(self, name: str, tier: int, guaranteed: float = 0.0) -> float:
         """Return which share of a tenant's requests passes."""
         share = self._shared.shares.get(name)

@@ -117,6 +117,14 @@ class Identifier:
             problem = problem or NameProblem(source, wrong)
         return Identity(ANONYMOUS, problem)
 
+    def find(self, caller: Caller) -> tuple[Identity, Source | None]:
+        """Say the same as `identity`, and which source it was; for people who ask."""
+        identity = self.identity(caller)
+        for source in self._sources:
+            if _look(source, caller).strip() == identity.name:
+                return identity, source
+        return identity, None
+
     def check(self, caller: Caller, tenant: Tenant, problem: NameProblem | None = None) -> Check:
         """Complete the check: upstream, ids and trace context."""
         headers = caller.headers

@@ -21,6 +21,7 @@ class Outlook(msgspec.Struct, frozen=True):
         in_flight: from this instance, with those given up that may still be worked on.
         places: in flight for the tier at this instance; None while the guard is not active.
         is_full: no place is free: all are shed.
+        passes: the very next request does; shares are served evenly, not by lot.
     """
 
     share: float
@@ -28,6 +29,7 @@ class Outlook(msgspec.Struct, frozen=True):
     in_flight: float
     places: float | None
     is_full: bool
+    passes: bool
 
     @property
     def shed_probability(self) -> float:
@@ -38,8 +40,7 @@ class Outlook(msgspec.Struct, frozen=True):
 def look_ahead(load: Upstream, name: str, tier: int, guaranteed: float = 0.0) -> Outlook:
     """Say what `load.admit` would make of a request of tenant `name`; `guaranteed` is its contract."""
     customers = load.customers
-    customer = customers.table.get(name)
-    share = customers.share_of(name, tier, guaranteed) if customer is None else customer.share
+    share, credit = customers.look(name, tier, guaranteed)
     places = None if load.limits is None else load.limits[tier]
     in_flight = load.flight.total + load.dead.count
     is_full = places is not None and in_flight >= places
@@ -48,4 +49,5 @@ def look_ahead(load: Upstream, name: str, tier: int, guaranteed: float = 0.0) ->
         cause = ShedCause.GUARD
     elif share < 1.0:
         cause = ShedCause.LOCAL if customers.backstop[tier] > 0 else ShedCause.SHARE
-    return Outlook(share, cause, in_flight, places, is_full)
+    passes = not is_full and (share >= 1.0 or credit + share >= 1.0)
+    return Outlook(share, cause, in_flight, places, is_full, passes)

@@ -98,7 +98,7 @@ class Shedding:
             hold.wants_permit = True
         elif self._breaker is Mode.ENFORCE:
             self.withdraw(check, hold)
-            return self._refused(check, circuit, shadow, now_ns)
+            return self._refused(check, circuit, (*shadow, *hold.shadow), now_ns)
         else:
             hold.shadow = (*hold.shadow, _CIRCUIT_OPEN)
         return hold
@@ -143,7 +143,13 @@ class Shedding:
 
 
 def _shed(check: Check, tier: int, shadow: tuple[ShadowDenial, ...]) -> Decision:
-    # Chance without a source of it: the decision id is random, and tells the same to whoever looks it up.
-    spread = 1 + int(check.decision_id[:4], 16) / 0x10000
-    retry_ms = int(SHED_RETRY_MS[tier] * spread)
+    retry_ms = shed_retry_ms(tier, check.decision_id)
     return Decision(check, False, Stage.PRESSURE, Reason.SHED, retry_ms=retry_ms, shadow=shadow)
+
+
+def shed_retry_ms(tier: int, decision_id: str) -> int:
+    """Say when a shed request should come again.
+
+    Chance without a source of it: the decision id is random, and tells the same to whoever looks it up.
+    """
+    return int(SHED_RETRY_MS[tier] * (1 + int(decision_id[:4], 16) / 0x10000))

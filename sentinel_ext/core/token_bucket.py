@@ -58,11 +58,15 @@ class TokenBucket:
 
     def look(self, hits: int, now_ns: int) -> tuple[int, int | None]:
         """Return (whole tokens, milliseconds until `hits` are there; None if never). Changes nothing."""
-        level, last_ns = self._level, self._last_ns
-        self.try_acquire(0, now_ns)
-        seen = self.tokens, self.wait_ms(hits)
-        self._level, self._last_ns = level, last_ns
-        return seen
+        seen = self.copy()
+        seen.try_acquire(0, now_ns)
+        return seen.tokens, seen.wait_ms(hits)
+
+    def copy(self) -> TokenBucket:
+        """Return another bucket with the same level."""
+        made = TokenBucket(0, self._refill_nano, self._last_ns)
+        made._full, made._level = self._full, self._level
+        return made
 
     @property
     def tokens(self) -> int:

@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha._async import ReflectionServicer
 from sentinel_ext.errors import StartError
 from sentinel_ext.server import listen
 from sentinel_ext.server.grpcio_streams import GrpcioStreams
-from sentinel_ext.services.registry import Answer, HotStream, Refusal, RequestError, Unary
+from sentinel_ext.services.registry import PEER, Answer, HotStream, Refusal, RequestError, Unary
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -133,6 +133,7 @@ def _handlers(
 
 def _unary(method: Unary) -> Callable[[bytes, grpc.aio.ServicerContext[bytes, bytes]], Awaitable[bytes]]:
     async def call(data: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        PEER.set(context.peer())
         try:
             request = method.decode(data)
         except RequestError as error:

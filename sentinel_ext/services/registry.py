@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from enum import Enum
 from typing import Any, Protocol, TypeAlias
 
@@ -21,10 +22,21 @@ class RequestError(Exception):
     """The request's bytes are not the message the method takes; the server answers INTERNAL (13)."""
 
 
+class BadRequestError(Exception):
+    """The message is what the method takes, and says what it must not: INVALID_ARGUMENT, with this text."""
+
+
 # gRPC status codes that services answer with (grpc/grpc doc/statuscodes.md).
 INVALID_ARGUMENT = 3
+NOT_FOUND = 5
+PERMISSION_DENIED = 7
+RESOURCE_EXHAUSTED = 8
 INTERNAL = 13
 UNAVAILABLE = 14
+
+
+# Who called, in grpc's words, while a unary method of the debug port is handled: for the audit log.
+PEER: ContextVar[str] = ContextVar("peer", default="")
 
 
 class Refusal(msgspec.Struct, frozen=True):

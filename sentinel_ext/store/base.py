@@ -21,6 +21,8 @@ class StoreError(SentinelError):
         fault: the metric label and log word.
     """
 
+    status = 14  # UNAVAILABLE
+
     def __init__(self, fault: StoreFault, message: str) -> None:
         super().__init__(message)
         self.fault = fault
@@ -92,6 +94,14 @@ class Store(Protocol):
 
         Raises:
             StoreError: the hits stay counted until they leave the window.
+        """
+        ...
+
+    async def forget(self, keys: Sequence[bytes]) -> int:
+        """Forget windows, for operators; return how many there were.
+
+        Raises:
+            StoreError: it may or may not be done.
         """
         ...
 

@@ -67,6 +67,7 @@ class ClusterStore:
         self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._window, self._refund, self._presence = Script("window"), Script("refund"), Script("presence")
+        self._reset = Script("reset")
 
     def is_available(self) -> bool:
         """Say whether any master can be asked; a slot whose master is away fails alone."""
@@ -115,6 +116,10 @@ class ClusterStore:
             chosen = [refunds[at] for at in places]
             commands.append((self._refund, [each.key for each in chosen], [windows.pack_refunds(chosen)]))
         raise_first(await self.scripts(commands))
+
+    async def forget(self, keys: Sequence[bytes]) -> int:
+        """Forget windows, each at its slot's master."""
+        return sum([int(await self.run(self._reset, [key])) for key in keys])
 
     async def presence(self, instance: str, lease_ms: int, *, leaving: bool = False) -> int:
         """Sign on or off; count who is alive."""

@@ -14,6 +14,7 @@ from sentinel_ext.store.endpoint import FixedEndpoint, SentinelEndpoint
 from sentinel_ext.store.limits import MemoryLimits, RedisLimits
 from sentinel_ext.store.loads import MemoryLoads, RedisLoads
 from sentinel_ext.store.memory import MemoryStore
+from sentinel_ext.store.modes import MemoryModes, RedisModes
 from sentinel_ext.store.redis import RedisStore
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from sentinel_ext.store.endpoint import Endpoint
     from sentinel_ext.store.limits import LimitStore
     from sentinel_ext.store.loads import LoadStore
+    from sentinel_ext.store.modes import ModeStore
 
 # Check and rate limits share the connections: a batch of each may be under way beside the other.
 LINKS = 2 * WORKERS
@@ -73,6 +75,13 @@ def make_shared(store: Store, instance: str, *, now_us: Callable[[], int]) -> tu
         scripts = store.scripts if isinstance(store, ClusterStore) else None
         return RedisCircuits(store.run, instance, scripts), RedisLoads(store.run, instance)
     return MemoryCircuits(lambda: now_us() // 1000), MemoryLoads(lambda: now_us() / 1000)
+
+
+def make_modes(store: Store) -> ModeStore:
+    """Make the store of the modes that an operator set beside `store`."""
+    if isinstance(store, (RedisStore, ClusterStore)):
+        return RedisModes(store.run)
+    return MemoryModes()
 
 
 def make_limits(store: Store, *, now_us: Callable[[], int]) -> LimitStore:

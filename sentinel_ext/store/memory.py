@@ -45,6 +45,10 @@ class MemoryStore:
             if ring is not None and ring.sub_us == refund.sub_us:
                 ring.refund(refund.slot, refund.hits)
 
+    async def forget(self, keys: Sequence[bytes]) -> int:
+        """Forget rings."""
+        return sum(self._rings.pop(key, None) is not None for key in keys)
+
     async def presence(self, instance: str, lease_ms: int, *, leaving: bool = False) -> int:  # noqa: ARG002  the Protocol's
         """One process, one instance."""
         return 0 if leaving else 1

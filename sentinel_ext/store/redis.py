@@ -56,6 +56,7 @@ class RedisStore:
         self._links = [Link(place, self._link_changed, jitter, refusals) for _ in range(links)]
         self._side = Link(place, lambda _up, _why: None, jitter, refusals)
         self._window, self._refund, self._presence = Script("window"), Script("refund"), Script("presence")
+        self._reset = Script("reset")
 
     def is_available(self) -> bool:
         """Say whether a connection for batches is up."""
@@ -103,6 +104,10 @@ class RedisStore:
         """Give hits back to the sub-windows that took them."""
         async with self._side.lock:
             await self._side.call(self._refund, [r.key for r in refunds], pack_refunds(refunds))
+
+    async def forget(self, keys: Sequence[bytes]) -> int:
+        """Forget windows."""
+        return int(await self.run(self._reset, keys))
 
     async def presence(self, instance: str, lease_ms: int, *, leaving: bool = False) -> int:
         """Sign on or off; count who is alive."""

@@ -117,7 +117,7 @@ class LogWriter:
         root.handlers[:] = [self._handler]
         root.setLevel(level.upper())
         # Libraries' own chatter at debug would drown the decisions.
-        for name in ("asyncio", "grpc", "aiohttp"):
+        for name in ("asyncio", "grpc", "aiohttp", "watchfiles"):
             logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
 
     @property

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from support.debug_house import House, started
 from support.fleet import Sentinel
 from support.redis_server import RedisServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 
@@ -27,3 +28,10 @@ def redis(module_folder: Path) -> Iterator[RedisServer]:
     server = RedisServer(module_folder).start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="module")
+async def house(shared_redis: RedisServer, module_folder: Path) -> AsyncIterator[House]:
+    """Two instances and clients of their debug ports."""
+    async with started(shared_redis, module_folder) as house:
+        yield house

@@ -71,6 +71,15 @@ class Planner:
             self.plans[message] = plan
         return plan
 
+    def look(self, query: Query) -> list[tuple[Match | None, tuple[Limit, ...]]] | Problem:
+        """Return what applies to each descriptor, and remember nothing: (match, limits after `replaces`)."""
+        problem = self._problem(query)
+        if problem is not None:
+            return problem
+        matches = self._matches(query)
+        limits = replaced([() if found is None else found.limits for found in matches])
+        return list(zip(matches, limits, strict=True))
+
     def _problem(self, query: Query) -> Problem | None:
         if not query.domain:
             return Problem.NO_DOMAIN
