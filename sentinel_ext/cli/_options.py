@@ -2,37 +2,32 @@
 
 # Without `from __future__ import annotations`: typer reads the aliases below where commands use them.
 import json
-import math
-import re
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 import typer
 
 from sentinel_ext.address import Address
+from sentinel_ext.cli._durations import duration_s
 from sentinel_ext.errors import ConfigError
 
 if TYPE_CHECKING:
     from sentinel_ext.client.decisions import DecisionClient
 
 DEFAULT_TIMEOUT_S: Final = 5.0
-MAX_TIMEOUT_S: Final = 3600.0
 OFF: Final = "off"
-_DURATION = re.compile(r"(?P<number>[0-9]+(\.[0-9]+)?)\s*(?P<unit>ms|s|m|)")
-_UNIT_S: Final = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0}
 
 
 def seconds(text: str | float) -> float:
-    """Read `500ms`, `2s`, `1m` or a number of seconds.
+    """Read an option that is a time.
 
     Raises:
-        typer.BadParameter: it is none of these, 0, or more than an hour.
+        typer.BadParameter: it is none.
     """
-    match = _DURATION.fullmatch(str(text).strip())
-    value = float(match["number"]) * _UNIT_S[match["unit"]] if match else math.nan
-    if not 0 < value <= MAX_TIMEOUT_S:
-        raise typer.BadParameter("allowed: a time such as 500ms, 2s or 1m, at most an hour")
-    return value
+    try:
+        return duration_s(str(text))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 AddressOption = Annotated[
@@ -110,7 +105,7 @@ def debug_address(given: str | None) -> Address:
 
         address = Settings.load().debug_address
         if address is not None:
-            return reachable(address)
+            return address.reachable
     raise ConfigError(["DEBUG_GRPC_ADDRESS is off, so nothing can be asked; `--address` names another port"])
 
 
@@ -123,15 +118,9 @@ def parsed_address(text: str, name: str) -> Address:
     from sentinel_ext.wording import quoted  # noqa: PLC0415  it imports difflib
 
     try:
-        return reachable(Address.parse(text.strip()))
+        return Address.parse(text.strip()).reachable
     except ValueError as error:
         raise ConfigError([f"{name}: got {quoted(text)}, {error}"]) from None
-
-
-def reachable(address: Address) -> Address:
-    """Return where a server that listens on every interface is asked from its own machine."""
-    loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host)  # noqa: S104  not bound, replaced
-    return Address(loopback, address.port) if loopback else address
 
 
 def print_json(value: object, *, one_line: bool = False) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from sentinel_ext.cli import _names
-from sentinel_ext.cli._options import parsed_address, print_json, reachable, seconds
+from sentinel_ext.cli._options import parsed_address, print_json, seconds
 from sentinel_ext.errors import StartError
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _load(
     addresses = (
         [parsed_address(address, "--address")]
         if address is not None
-        else [reachable(each) for each in settings.grpc_addresses]
+        else [each.reachable for each in settings.grpc_addresses]
     )
     first, *others = [f"unix:{each.path}" if each.is_unix else str(each) for each in addresses]
     tenant, path, upstream = about
