@@ -75,71 +75,74 @@ def _because(rule: str, why: str) -> str:
 
 
 def _stages(stages: list[dict[str, Any]], out: Console) -> RenderableType:
-    rows = []
+    rows: list[list[RenderableType]] = []
     for stage in stages:
         verdict, mode = stage["verdict"], stage["mode"]
         last = " <" if stage["decides"] else ""
         set_by = " (set)" if stage["is_mode_set"] else ""
-        said = Text.assemble(text(stage["text"]), *_numbers(stage, out.encoding))
+        share = _share(stage)
         rows.append(
             [
                 text(stage["stage"], "bold"),
                 text(verdict + last, _VERDICT_COLOURS.get(verdict, QUIET)),
                 text(mode + set_by, _MODE_COLOURS.get(mode, "")),
-                said,
+                bar(share, out.encoding) if share is not None else "",
+                Text("\n").join([text(stage["text"]), *_numbers(stage)]),
             ]
         )
-    columns = [Column("stage"), Column("verdict"), Column("mode"), Column("what it sees")]
+    columns = [
+        Column("stage"),
+        Column("verdict"),
+        Column("mode"),
+        Column("", from_width=80),
+        Column("what it sees"),
+    ]
     grid = table(columns, rows, out.width)
-    for at in range(3):
-        grid.columns[at].no_wrap = out.width >= 60
+    for column in grid.columns[:-1]:
+        column.no_wrap = out.width >= 60
     return grid
 
 
-def _numbers(stage: dict[str, Any], encoding: str) -> list[Text]:
-    """Return what a stage measured, after its text."""
+def _share(stage: dict[str, Any]) -> float | None:
+    """Return how much of what a stage gives is used up, 0 to 1."""
+    if (bucket := stage.get("bucket")) is not None:
+        return 1 - bucket["tokens"] / bucket["burst"] if bucket["burst"] else None
+    if (window := stage.get("window")) is not None:
+        return window["used"] / window["effective_limit"] if window["effective_limit"] else 1.0
+    if (pressure := stage.get("pressure")) is not None:
+        return float(pressure["score"]) / 100
+    return None
+
+
+def _numbers(stage: dict[str, Any]) -> list[Text]:
+    """Return what a stage measured and its text does not say, a line each."""
     lines: list[Text] = []
-    bucket, window, pressure, breaker = (
-        stage.get(name) for name in ("bucket", "window", "pressure", "breaker")
-    )
-    if bucket is not None and bucket["burst"]:
-        left = 1 - bucket["tokens"] / bucket["burst"]
-        words = (
-            f"  {bucket['tokens']} of {bucket['burst']} tokens, {number(bucket['refill_per_s'])} per second"
+    window, pressure, breaker = (stage.get(name) for name in ("window", "pressure", "breaker"))
+    if window is not None and window["limit"] != window["effective_limit"]:
+        lines.append(Text(f"the plan's limit is {window['limit']}, now {window['effective_limit']} hold"))
+    if window is not None and window["store_fault"]:
+        fault = f"the store did not answer ({window['store_fault']}): {window['fallback']} decides"
+        lines.append(text(fault, DOUBTFUL))
+    if pressure is not None and (pressure["credit_per_s"] is not None or pressure["score"]):
+        lines.append(
+            text(
+                f"{number(pressure['offered_per_s'])} per second asked for, "
+                f"{number(pressure['credit_per_s'], 'all')} may pass, {pressure['shed_probability']:.0%} of this tenant's "
+                f"are shed; {pairs_of(pressure['signals'])}",
+                QUIET,
+            )
         )
-        lines.append(Text.assemble("\n", bar(left, encoding), words))
-    if window is not None:
-        limit = window["effective_limit"]
-        lower = f" (plan {window['limit']})" if window["limit"] != limit else ""
-        used = f"  {window['used']} of {limit}{lower} used in {milliseconds(window['window_ms'])}"
-        share = window["used"] / limit if limit else 1.0
-        lines.append(Text.assemble("\n", bar(share, encoding), used))
-        if window["store_fault"]:
-            fault = f"\nthe store did not answer ({window['store_fault']}): {window['fallback']} decides"
-            lines.append(text(fault, DOUBTFUL) if not fault.isascii() else Text(_one_line(fault), DOUBTFUL))
-    if pressure is not None:
-        credit = number(pressure["credit_per_s"], "all")
-        words = (
-            f"  {number(pressure['score'])} of 100; {number(pressure['offered_per_s'])}/s asked for, "
-            f"{credit} may pass; {pressure['tier']}: {pressure['shed_probability']:.0%} shed"
+    if breaker is not None and breaker["state"] not in {"none", "closed"}:
+        lines.append(
+            Text(
+                f"{breaker['ok']} ok, {breaker['failed']} failed, {breaker['slow']} slow, "
+                f"{breaker['consecutive_failures']} failures in a row",
+                QUIET,
+            )
         )
-        lines.append(Text.assemble("\n", bar(pressure["score"] / 100, encoding), text(words)))
-        if pressure["signals"]:
-            lines.append(Text.assemble("\n", text(pairs_of(pressure["signals"]), QUIET)))
-    if breaker is not None and breaker["state"] != "none":
-        forced = f", forced {breaker['forced']}" if breaker["forced"] not in {"", "auto"} else ""
-        words = (
-            f"{breaker['state']}{forced}; {breaker['ok']} ok, {breaker['failed']} failed, "
-            f"{breaker['slow']} slow, {breaker['consecutive_failures']} failures in a row"
-        )
-        lines.append(Text.assemble("\n", text(words, QUIET)))
     if stage["retry_ms"]:
-        lines.append(Text(f"\nagain in {milliseconds(stage['retry_ms'])}", DOUBTFUL))
+        lines.append(Text(f"again in {milliseconds(stage['retry_ms'])}", DOUBTFUL))
     return lines
-
-
-def _one_line(words: str) -> str:
-    return "\n" + text(words.lstrip("\n")).plain
 
 
 def _descriptor(descriptor: dict[str, Any], out: Console) -> list[RenderableType]:

@@ -200,18 +200,19 @@ def changes(shown: Iterable[dict[str, Any]]) -> Table:
     """Return the history of breakers, newest first."""
     rows = [
         [
-            text(change["time"] or "?"),
+            text((change["time"] or "?").partition(".")[0].replace("T", " ").removesuffix("Z")),
             text(each["upstream"], most=MAX_NAME),
             text(f"{change['before']} > {change['after']}"),
-            text(", ".join(filter(None, (change["reason"], _forced(change)))) or "-", QUIET),
+            text(_cause(change), QUIET),
         ]
         for each in shown
         for change in each["history"]
     ]
-    return table([Column("when"), Column("upstream"), Column("change"), Column("why")], rows, 0)
+    return table([Column("when (UTC)"), Column("upstream"), Column("change"), Column("why")], rows, 0)
 
 
-def _forced(change: dict[str, Any]) -> str:
-    forced = change["forced"]
-    words = [] if forced in {"", "auto"} else [f"forced {forced}"]
-    return ", ".join(words + (["without store"] if change["without_store"] else []))
+def _cause(change: dict[str, Any]) -> str:
+    forced = change["forced"] not in {"", "auto"}
+    words = [f"forced {change['forced']}" if forced else change["reason"]]
+    words.append("without store" if change["without_store"] else "")
+    return ", ".join(filter(None, words)) or "-"

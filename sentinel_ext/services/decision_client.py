@@ -53,7 +53,8 @@ class Method(msgspec.Struct, frozen=True):
             json_format.ParseDict(dict(fields), message)
             return message.SerializeToString()
         except (json_format.ParseError, ValueError, RecursionError) as error:
-            raise RequestTextError(str(error)) from None
+            # It comes in lines, with the known fields below.
+            raise RequestTextError(" ".join(str(error).split())) from None
 
     def decode(self, data: bytes) -> dict[str, Any]:
         """Read a response.
