@@ -127,8 +127,9 @@ def _numbers(stage: dict[str, Any]) -> list[Text]:
         lines.append(
             text(
                 f"{number(pressure['offered_per_s'])} per second asked for, "
-                f"{number(pressure['credit_per_s'], 'all')} may pass, {pressure['shed_probability']:.0%} of this tenant's "
-                f"are shed; {pairs_of(pressure['signals'])}",
+                f"{number(pressure['credit_per_s'], 'all')} may pass, "
+                f"{pressure['shed_probability']:.0%} of this tenant's are shed; "
+                f"{pairs_of(pressure['signals'])}",
                 QUIET,
             )
         )

@@ -35,11 +35,13 @@ RUN, LOOK, ACT, CONFIGURE = "Run", "Look", "Look and act", "Configure"
 class _Root(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401  typer keeps click's types to itself
         """List panels in the order in which somebody meets them; typer puts groups last."""
-        panels = (RUN, LOOK, ACT, CONFIGURE, None)
-        names = super().list_commands(ctx)
-        return sorted(
-            names, key=lambda name: panels.index(getattr(self.commands[name], "rich_help_panel", None))
-        )
+        panels = [RUN, LOOK, ACT, CONFIGURE]
+
+        def place(name: str) -> int:
+            panel = getattr(self.commands[name], "rich_help_panel", None)
+            return panels.index(panel) if panel in panels else len(panels)
+
+        return sorted(super().list_commands(ctx), key=place)
 
 
 app = typer.Typer(
@@ -94,7 +96,7 @@ def main() -> None:
     """
     try:
         try:
-            app()
+            app(prog_name="sentinel-ext")
         finally:
             # Here rather than at the interpreter's end, which complains when nobody reads any more.
             sys.stdout.flush()

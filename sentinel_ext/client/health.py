@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 
 import hpack
 
@@ -59,7 +59,8 @@ def check(address: Address, service: str, timeout_s: float, now_ns: Callable[[],
     try:
         with _connected(address, left_s()) as connection:
             connection.sendall(_request(service))
-            return _answer(connection, left_s)
+            with connection.makefile("rb") as reader:
+                return _answer(connection, reader, left_s)
     except TimeoutError:
         raise HealthError(f"no answer from {address} within {timeout_s:g} s") from None
     except OSError as error:
@@ -110,10 +111,10 @@ def _frame(kind: int, flags: int, stream_id: int, payload: bytes) -> bytes:
     return struct.pack(">HBBBI", size >> 8, size & 255, kind, flags, stream_id) + payload
 
 
-def _answer(connection: socket.socket, left_s: Callable[[], float]) -> str:
+def _answer(connection: socket.socket, reader: IO[bytes], left_s: Callable[[], float]) -> str:
     """Read frames until the stream ends."""
     message = bytearray()
-    reader, taken = connection.makefile("rb"), 0
+    taken = 0
     while taken < MAX_BYTES:
         connection.settimeout(left_s())
         high, low, kind, flags, stream_id = struct.unpack(">HBBBI", _read(reader, 9))
@@ -135,8 +136,8 @@ def _answer(connection: socket.socket, left_s: Callable[[], float]) -> str:
     raise HealthError("the server sends much and ends nothing")
 
 
-def _read(reader: object, size: int) -> bytes:
-    data = bytes(reader.read(size))  # type: ignore[attr-defined]  # socket.makefile's type is private
+def _read(reader: IO[bytes], size: int) -> bytes:
+    data = reader.read(size)
     if len(data) < size:
         raise HealthError("the server closed the connection without an answer: is it a gRPC port?")
     return data
