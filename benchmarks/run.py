@@ -23,6 +23,7 @@ SUITES = {
     "constant": "one method that answers a constant: lean against grpc.aio",
     "check": "a whole Check with a real redis-server, 1 and 10,000 tenants",
     "proxy": "requests through a real Envoy: without ext_authz, with grpcio, with lean",
+    "watching": "a whole Check with nobody watching, and with one watcher",
     "ratelimit": "ShouldRateLimit: leases on and off, beside envoyproxy/ratelimit where it is built",
     "growth": "from few to many connections, streams, header bytes, tenants",
 }

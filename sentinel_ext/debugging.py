@@ -13,6 +13,7 @@ from sentinel_ext.services.decision_watch import Watching
 from sentinel_ext.services.decisions import Decisions
 from sentinel_ext.stage_modes import StageModes
 from sentinel_ext.store.factory import make_modes
+from sentinel_ext.telemetry.config import publish_modes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -102,7 +103,8 @@ class Debugging:
         await self.inspector.close()
 
     def publish(self, metrics: Metrics) -> None:
-        """Publish who watches, and what they missed."""
+        """Publish who watches, what they missed, and how the stages run."""
+        publish_modes(metrics, self.modes.shown)
         watching = self.watching
         metrics.gauge(
             "sentinel_watchers", "Open WatchDecisions streams.", lambda: float(len(watching.watchers))

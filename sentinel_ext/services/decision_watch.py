@@ -40,17 +40,24 @@ class Watching:
     Attributes:
         watchers: the open ones, at most MAX_WATCHERS.
         changed: called when the first one comes or the last one leaves, with whether there is one.
-        missed: events that some watcher did not get.
     """
 
     def __init__(self, now_ns: Callable[[], int], wall_s: Callable[[], float]) -> None:
         """Nobody watches yet."""
         self.watchers: list[Watcher] = []
         self.changed: Callable[[bool], None] = lambda _is_watched: None
-        self.missed = 0
         self._now_ns, self._wall_s = now_ns, wall_s
         self._bucket = TokenBucket(MAX_PER_SECOND, MAX_PER_SECOND * NANO, now_ns())
-        self._drawn = 0
+        self._drawn = self._full_until_ns = self._missed = 0
+
+    @property
+    def missed(self) -> int:
+        """Events that some watcher did not get."""
+        return self._missed + sum(watcher.missed for watcher in self.watchers)
+
+    def told(self, missed: int) -> None:
+        """Keep what a watcher missed until it was told so."""
+        self._missed += missed
 
     def draw(self) -> int:
         """Return a number below 2^32, for requests without a random id: multiples of the golden ratio."""
@@ -74,6 +81,7 @@ class Watching:
         """Forget one."""
         if watcher in self.watchers:
             self.watchers.remove(watcher)
+            self._missed += watcher.missed
             if not self.watchers:
                 self.changed(False)
 
@@ -81,10 +89,10 @@ class Watching:
         """Show a Check's decision to those who want it."""
         event: pb.DecisionEvent | None = None
         for watcher in self.watchers:
-            if not watcher.wants(decision):
+            if watcher.is_choosy and not watcher.wants(decision):
                 continue
-            if not watcher.is_open or not self._bucket.try_acquire(1, self._now_ns()):
-                watcher.miss()
+            if not watcher.is_open or not self._may_show():
+                watcher.missed += 1
                 continue
             if event is None:
                 event = _event(decision, elapsed_ns, self._wall_s())
@@ -96,22 +104,38 @@ class Watching:
         for watcher in self.watchers:
             if not watcher.wants_limits(outcome):
                 continue
-            if not watcher.is_open or not self._bucket.try_acquire(1, self._now_ns()):
-                watcher.miss()
+            if not watcher.is_open or not self._may_show():
+                watcher.missed += 1
                 continue
             if event is None:
                 event = _limit_event(plan, outcome, elapsed_ns, self._wall_s())
             watcher.show(event)
 
+    def _may_show(self) -> bool:
+        """Say whether the bound leaves room; between two tokens that costs a look at the clock."""
+        now_ns = self._now_ns()
+        if now_ns < self._full_until_ns:
+            return False
+        if self._bucket.try_acquire(1, now_ns):
+            return True
+        self._full_until_ns = now_ns + NANO // MAX_PER_SECOND
+        return False
+
 
 class Watcher:
-    """One watcher: a stream handler, and what it wants to see."""
+    """One watcher: a stream handler, and what it wants to see.
+
+    Attributes:
+        is_open: it reads.
+        is_choosy: it does not want to see every Check.
+        missed: events that it did not get since the last one that it got.
+    """
 
     def __init__(self, watching: Watching, stream: OpenStream) -> None:
         """Wait for the request."""
         self._watching, self._stream = watching, stream
-        self.is_open = False
-        self._missed = 0
+        self.is_open = self._is_asked = self.is_choosy = False
+        self.missed = 0
         self._request = pb.WatchDecisionsRequest()
         self._allowed: bool | None = None
         self._below = 0
@@ -143,20 +167,17 @@ class Watcher:
 
     def show(self, event: pb.DecisionEvent) -> None:
         """Send it."""
-        event.missed, self._missed = self._missed, 0
+        event.missed, self.missed = self.missed, 0
+        self._watching.told(event.missed)
         self.is_open = self._stream.send(event.SerializeToString())
-
-    def miss(self) -> None:
-        """Count one that is not shown."""
-        self._missed += 1
-        self._watching.missed += 1
 
     # The stream (services.registry.StreamHandler).
 
     def on_message(self, message: bytes) -> None:
         """Take the request; there is only one."""
-        if self.is_open:
+        if self._is_asked:
             return
+        self._is_asked = True
         try:
             request = pb.WatchDecisionsRequest.FromString(message)
         except DecodeError:
@@ -168,6 +189,7 @@ class Watcher:
             return
         self._request, self._allowed = request, _VERDICTS[request.verdict]
         self._below = 0 if request.sample in {0.0, 1.0} else max(1, int(request.sample * 2**32))
+        self.is_choosy = request != pb.WatchDecisionsRequest()
         self.is_open = self._watching.add(self)
         if not self.is_open:
             text = f"{MAX_WATCHERS} watch already; end one, or look at the metrics"
@@ -175,7 +197,7 @@ class Watcher:
 
     def on_half_close(self) -> None:
         """A client says so after its only request; it stays for the events."""
-        if self not in self._watching.watchers:
+        if not self._is_asked:
             self._stream.finish(INVALID_ARGUMENT, "a request is missing")
 
     def on_cancel(self) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from prometheus_client import Metric
 
@@ -42,6 +42,28 @@ class _Reloads(Collector):
         for result, count in self._live.reloads.items():
             family.add_metric([result], count)
         yield family
+
+
+class _StageModes(Collector):
+    def __init__(self, shown: Callable[[], Mapping[str, Mapping[str, str]]]) -> None:
+        self._shown = shown
+
+    def collect(self) -> Iterator[Metric]:
+        """Read it, as prometheus_client's Collector."""
+        family = GaugeMetricFamily(
+            "sentinel_stage_mode",
+            "1 for the mode (enforce, shadow, off) a stage runs in; source says whose word that is.",
+            labels=["stage", "mode", "source"],
+        )
+        for stage, modes in self._shown().items():
+            source = "policy" if modes["mode"] == modes["policy"] else "operator"
+            family.add_metric([stage, modes["mode"], source], 1.0)
+        yield family
+
+
+def publish_modes(metrics: Metrics, shown: Callable[[], Mapping[str, Mapping[str, str]]]) -> None:
+    """Publish how every stage runs: `shown` as stage_modes.StageModes.shown."""
+    metrics.registry.register(_StageModes(shown))
 
 
 def publish_config(metrics: Metrics, live: Live) -> None:

@@ -30,6 +30,7 @@ _JOINED_BY: dict[str, Callable[[float, float], float]] = {
     "sentinel_access_log_cadence_seconds": max,
     "sentinel_blind": max,
     "sentinel_circuit_breaker_state": max,
+    "sentinel_stage_mode": max,
     "sentinel_config_last_reload_ok": min,
     "sentinel_config_last_success_timestamp_seconds": min,
     "sentinel_config_generation": min,

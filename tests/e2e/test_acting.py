@@ -87,6 +87,7 @@ async def test_a_stage_mode_reaches_all_instances_and_survives_a_reload(house: H
     await until(lambda: _mode_is(house.second, "shadow"), "the other instance does not hear")
     passed = [await client.check(tenant) for client in (house.first, house.second) for _ in range(4)]
     told = await explain(house.first, tenant)
+    metrics = await house.processes[1].metrics()
     await _reload(house.processes[0])
     kept = await _mode_is(house.first, "shadow")
     back = await house.first.call("SetStageMode", stage="window", mode="policy")
@@ -95,6 +96,7 @@ async def test_a_stage_mode_reaches_all_instances_and_survives_a_reload(house: H
     states = {each["stage"]: (each["mode"], each["policy_mode"]) for each in set_["stages"]}
     assert ("shadow", "enforce") == states["window"]
     assert kept
+    assert 1.0 == metrics['sentinel_stage_mode{mode="shadow",source="operator",stage="window"}']
     assert [True] * 8 == passed
     assert "although window would refuse if enforced" in told["sentence"]
     assert told["stages"][-1]["is_mode_set"]
