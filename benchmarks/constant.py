@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks import cpu, processes, servers
-from benchmarks.client import Plan
+from benchmarks.load import Plan
 from benchmarks.processes import Programs, UnavailableError
 from benchmarks.report import Row, Table, measured, missing, ratios
 from benchmarks.suite import Options, grpc_request, interleave, progress

@@ -12,8 +12,7 @@ from benchmarks.suite import Options, interleave
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from benchmarks.client import Plan
-    from benchmarks.load import Result
+    from benchmarks.load import Plan, Result
 
 CONNECTIONS = (1, 4, 16, 64, 256)
 STREAMS = (1, 10, 100, 1000)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
 
-    from benchmarks.client import Plan
+    from benchmarks.load import Plan
 
 ROOT = Path(__file__).parent.parent
 READY_S = 30.0

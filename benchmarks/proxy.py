@@ -10,10 +10,11 @@ import msgspec
 import yaml
 
 from benchmarks import cpu, processes, sentinel
-from benchmarks.client import TENANT, Plan
+from benchmarks.load import Plan
 from benchmarks.processes import Programs, UnavailableError, find, free_port, http_get
 from benchmarks.report import Row, Table, measured, missing, with_values
 from benchmarks.suite import Options, interleave, progress
+from sentinel_ext.client.load_connection import TENANT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

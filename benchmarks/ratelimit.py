@@ -8,10 +8,11 @@ import msgspec
 from envoy.service.ratelimit.v3 import rls_pb2
 
 from benchmarks import cpu, peer, processes, sentinel
-from benchmarks.client import TENANT, Plan
+from benchmarks.load import Plan
 from benchmarks.processes import Programs, UnavailableError, find
 from benchmarks.report import Row, Table, measured, missing, with_values
 from benchmarks.suite import Options, grpc_request, interleave, progress
+from sentinel_ext.client.load_connection import TENANT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

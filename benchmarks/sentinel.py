@@ -9,9 +9,10 @@ import msgspec
 from envoy.service.auth.v3 import external_auth_pb2
 
 from benchmarks import cpu
-from benchmarks.client import TENANT, Plan
+from benchmarks.load import Plan
 from benchmarks.processes import Programs, UnavailableError, find, free_port, http_get
 from benchmarks.suite import Options, grpc_request
+from sentinel_ext.client.load_connection import TENANT
 from sentinel_ext.settings import Settings
 
 if TYPE_CHECKING:

@@ -12,32 +12,16 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from envoy.service.accesslog.v3 import als_pb2
-from envoy.service.auth.v3 import external_auth_pb2
-from envoy.service.ratelimit.v3 import rls_pb2
 from google.protobuf import descriptor_pb2
-from grpc_health.v1 import health_pb2
+
+from sentinel_ext.services.protoset import SERVED, described
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 HERE = Path(__file__).parent
-# What a client without reflection needs to call everything that Sentinel serves.
-SERVED = (als_pb2, external_auth_pb2, rls_pb2, health_pb2)
-
-
-def descriptor_set() -> descriptor_pb2.FileDescriptorSet:
-    """Return what SERVED and all that it imports define, imports first."""
-    found: dict[str, descriptor_pb2.FileDescriptorProto] = {}
-
-    def add(file) -> None:  # noqa: ANN001  a FileDescriptor, whose stubs vary
-        if file.name not in found:
-            for imported in file.dependencies:
-                add(imported)
-            proto = found[file.name] = descriptor_pb2.FileDescriptorProto()
-            file.CopyToProto(proto)
-
-    for module in SERVED:
-        add(module.DESCRIPTOR)
-    return descriptor_pb2.FileDescriptorSet(file=found.values())
 
 
 def protoc(*arguments: str) -> None:
@@ -49,10 +33,18 @@ def protoc(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "grpc_tools.protoc", f"-I{HERE}", *arguments], check=True)  # noqa: S603  our own arguments
 
 
+def _forget_json_names(messages: Iterable[descriptor_pb2.DescriptorProto]) -> None:
+    """Leave out what readers derive: generated code has none, and `sentinel-ext protoset` reads that."""
+    for message in messages:
+        for field in message.field:
+            field.ClearField("json_name")
+        _forget_json_names(message.nested_type)
+
+
 def generate(output: Path, protoset: Path) -> None:
     """Write the Python modules below `output`, and the protoset: our services and Envoy's."""
     sources = sorted(str(path) for path in HERE.rglob("*.proto"))
-    known = descriptor_set()
+    known = described(SERVED)
     with tempfile.TemporaryDirectory() as folder:
         envoy, own = Path(folder, "envoy.protoset"), Path(folder, "own.protoset")
         envoy.write_bytes(known.SerializeToString(deterministic=True))
@@ -64,7 +56,10 @@ def generate(output: Path, protoset: Path) -> None:
             *sources,
         )
         ours = descriptor_pb2.FileDescriptorSet.FromString(own.read_bytes())
-    known.file.extend(file for file in ours.file if file.name.startswith("sentinel/v1/"))
+    for file in ours.file:
+        if file.name.startswith("sentinel/v1/"):
+            _forget_json_names(file.message_type)
+            known.file.append(file)
     protoset.write_bytes(known.SerializeToString(deterministic=True))
 
 

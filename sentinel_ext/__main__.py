@@ -1,5 +1,5 @@
 """`python -m sentinel_ext` is `sentinel-ext`."""
 
-from sentinel_ext.cli.root import main
+from sentinel_ext.cli.entry import main
 
 main()

@@ -69,6 +69,12 @@ class Address(msgspec.Struct, frozen=True):
         except ValueError:
             return False
 
+    @property
+    def reachable(self) -> Address:
+        """Return where a server that listens on every interface is asked from its own machine."""
+        loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host)  # noqa: S104  not bound, replaced
+        return Address(loopback, self.port) if loopback else self
+
     def nth(self, index: int) -> Address:
         """Return the address of the worker `index`: `port + index`, or the socket path with `.index`.
 

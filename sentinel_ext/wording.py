@@ -22,6 +22,17 @@ def quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=not text.isprintable())
 
 
+def printable(text: str) -> str:
+    """Return `text` on one line; what a terminal would act on or hide is written as Python escapes it."""
+    if text.isprintable():
+        return text
+    return "".join(mark if mark.isprintable() else _escaped(mark) for mark in text)
+
+
+def _escaped(mark: str) -> str:
+    return mark.encode("unicode_escape").decode("ascii")
+
+
 def shown(value: object) -> str:
     """Return a parsed value as the operator would write it."""
     if isinstance(value, str):

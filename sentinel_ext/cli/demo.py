@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
@@ -26,8 +25,13 @@ def command(
 
     Stays up until Ctrl-C, and leaves nothing behind. PORT, DOWNSTREAM_URL, GRPC_ADDRESS and ADMIN_ADDRESS
     move its addresses, REDIS_URL names a Redis to use, POLICY_FILE a policy.
+
+    Example: `sentinel-ext demo`, meanwhile in another terminal `sentinel-ext top`; for scripts
+    `sentinel-ext demo --once --json`
     """
     # Imported here: `--help` of other commands does not pay for aiohttp, rich and Envoy's types.
+    import asyncio  # noqa: PLC0415
+
     from sentinel_ext.demo.run import Options, run  # noqa: PLC0415
 
     code = asyncio.run(run(Options(once=once, as_json=as_json, envoy_admin=_tcp_address(envoy_admin))))

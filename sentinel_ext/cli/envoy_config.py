@@ -1,9 +1,5 @@
 """`sentinel-ext envoy-config`: a complete Envoy bootstrap from the settings Sentinel runs with."""
 
-from __future__ import annotations
-
-import os
-import tempfile
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +7,8 @@ from typing import Annotated
 import typer
 
 from sentinel_ext.address import Address
-from sentinel_ext.errors import ConfigError, StartError
+from sentinel_ext.cli import _files
+from sentinel_ext.errors import ConfigError
 
 
 class Format(StrEnum):
@@ -79,7 +76,7 @@ def command(  # noqa: PLR0913  one parameter per option
     if output is None:
         typer.echo(text, nl=False)
     else:
-        _write(output, text)
+        _files.write(output, text.encode())
 
 
 def _address(option: str, text: str) -> Address:
@@ -87,14 +84,3 @@ def _address(option: str, text: str) -> Address:
         return Address.parse(text)
     except ValueError as error:
         raise ConfigError([f"{option}: got {text!r}, {error}"]) from error
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace `path` in one step: an Envoy that starts meanwhile reads the old file or the new one, whole."""
-    try:
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            file.write(text)
-        os.chmod(file.name, 0o644)  # noqa: PTH101  Envoy often runs as another user; nothing secret is in it
-        Path(file.name).replace(path)
-    except OSError as error:
-        raise StartError(f"--output: cannot write {path}: {error.strerror}") from error

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import typer
 
-from sentinel_ext.policy.schema import json_schema_text
-
 
 def command() -> None:
     """Print the JSON Schema of the policy file, for editors and checks.
@@ -16,4 +14,6 @@ def command() -> None:
 
     so that an editor with a YAML language server completes keys and marks mistakes.
     """
+    from sentinel_ext.policy.schema import json_schema_text  # noqa: PLC0415  other commands do not pay for it
+
     typer.echo(json_schema_text(), nl=False)

@@ -2,16 +2,50 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from sentinel_ext import __version__
-from sentinel_ext.cli import check_config, demo, envoy_config, policy_schema, serve, worker
+from sentinel_ext.cli import (
+    bench,
+    breakers,
+    check_config,
+    demo,
+    envoy_config,
+    explain,
+    healthcheck,
+    policy_schema,
+    pressure,
+    protoset,
+    serve,
+    stages,
+    tenants,
+    top,
+    watch,
+    worker,
+)
 from sentinel_ext.errors import SentinelError
 
+RUN, LOOK, ACT, CONFIGURE = "Run", "Look", "Look and act", "Configure"
+
+
+class _Root(TyperGroup):
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401  typer keeps click's types to itself
+        """List panels in the order in which somebody meets them; typer puts groups last."""
+        panels = [RUN, LOOK, ACT, CONFIGURE]
+
+        def place(name: str) -> int:
+            panel = getattr(self.commands[name], "rich_help_panel", None)
+            return panels.index(panel) if panel in panels else len(panels)
+
+        return sorted(super().list_commands(ctx), key=place)
+
+
 app = typer.Typer(
+    cls=_Root,
     name="sentinel-ext",
     help="The decision service beside Envoy: rate limits, tiers and circuit breaking for a whole fleet.",
     no_args_is_help=True,
@@ -19,16 +53,28 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("serve")(serve.command)
+app.command("serve", rich_help_panel=RUN)(serve.command)
 app.command("worker", hidden=True)(worker.command)
-app.command("demo")(demo.command)
-app.command("check-config")(check_config.command)
-app.command("envoy-config")(envoy_config.command)
-app.command("policy-schema")(policy_schema.command)
+app.command("demo", rich_help_panel=RUN)(demo.command)
+app.command("healthcheck", rich_help_panel=RUN)(healthcheck.command)
+app.command("bench", rich_help_panel=RUN)(bench.command)
+app.command("explain", rich_help_panel=LOOK)(explain.command)
+app.command("watch", rich_help_panel=LOOK)(watch.command)
+app.command("top", rich_help_panel=LOOK)(top.command)
+app.command("pressure", rich_help_panel=LOOK)(pressure.command)
+app.add_typer(tenants.app, name="tenants", rich_help_panel=ACT)
+app.add_typer(breakers.app, name="breakers", rich_help_panel=ACT)
+app.add_typer(stages.app, name="stages", rich_help_panel=ACT)
+app.command("check-config", rich_help_panel=CONFIGURE)(check_config.command)
+app.command("envoy-config", rich_help_panel=CONFIGURE)(envoy_config.command)
+app.command("policy-schema", rich_help_panel=CONFIGURE)(policy_schema.command)
+app.command("protoset", rich_help_panel=CONFIGURE)(protoset.command)
 
 
 def _show_version(wanted: bool) -> None:
     if wanted:
+        from sentinel_ext import __version__  # noqa: PLC0415  takes 30 ms to look up
+
         typer.echo(f"sentinel-ext {__version__}")
         raise typer.Exit
 
@@ -44,10 +90,23 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line. Exit codes: 0 done, 1 could not, 2 wrong configuration or arguments."""
+    """Run the command line.
+
+    Exit codes: 0 done, 1 could not, 2 wrong configuration or arguments, 130 ended by Ctrl-C.
+    """
     try:
-        app()
+        try:
+            app(prog_name="sentinel-ext")
+        finally:
+            # Here rather than at the interpreter's end, which complains when nobody reads any more.
+            sys.stdout.flush()
     except SentinelError as error:
         for line in str(error).splitlines():
             typer.echo(f"sentinel-ext: {line}", err=True)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # `sentinel-ext watch | head`: what is left in buffers goes nowhere, without a word.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -8,9 +8,10 @@ import hpack
 import pytest
 from hyperframe.frame import DataFrame, Frame, GoAwayFrame, HeadersFrame, RstStreamFrame, SettingsFrame
 
-from benchmarks import hpack_lite
-from benchmarks.client import TENANT, Connection, LoadError, Meter, Plan, Requests
-from benchmarks.load import percentile
+from benchmarks.load import Plan
+from sentinel_ext.client import hpack_lite
+from sentinel_ext.client.load import percentile
+from sentinel_ext.client.load_connection import TENANT, Connection, LoadError, Meter, Requests
 
 FIELDS = [(":method", "POST"), (":path", "/a.B/C"), (":scheme", "http"), ("x-tenant-id", TENANT)]
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

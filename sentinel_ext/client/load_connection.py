@@ -1,17 +1,18 @@
-"""The client's half of HTTP/2 over prepared frames, for `load`."""
+"""The client's half of HTTP/2 over prepared frames, for `load`. It trusts the server that it measures."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 import struct
+from array import array
 from collections import Counter
 from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
 
-from benchmarks import hpack_lite
-from sentinel_ext.clock import monotonic_ns
+from sentinel_ext.client import hpack_lite
+from sentinel_ext.clock import monotonic_ns, random_unit
+from sentinel_ext.errors import SentinelError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,25 +33,27 @@ _END_STREAM, _ACK, _END_HEADERS, _PADDED = 1, 1, 4, 8
 # tenants a run of seconds does not reach them all.
 _STRIDE = 7_368_787
 _TABLE_SIZE_0 = b"\x20"
+# Of a gRPC message: whether it is compressed, and its length.
+_PREFIX_BYTES = 5
 _HEADER = struct.Struct(">HBBBI")
 _U32 = struct.Struct(">I")
 _SETTING = struct.Struct(">HI")
 
 
-class LoadError(Exception):
+class LoadError(SentinelError):
     """The run is void: the server closed a connection, or spoke in a way this client does not know."""
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
+class Load(msgspec.Struct, frozen=True, kw_only=True):
     """One run.
 
     Attributes:
         target: `host:port` or `unix:PATH`.
+        more_targets: connections take turns between all of them.
         headers: the request's fields, pseudo-header fields first.
         message: a gRPC request without its prefix; None sends no body and reads plain HTTP answers.
         tenants: how many names take turns in place of TENANT.
         warm_s, measured_s: seconds before measuring, and of measuring.
-        watched: processes whose CPU time counts, by what to call them.
     """
 
     target: str
@@ -61,13 +64,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     streams: int = 25
     warm_s: float = 0.5
     measured_s: float = 3.0
-    watched: dict[str, int] = {}
+    more_targets: tuple[str, ...] = ()
 
 
 class Requests:
     """Makes the frames of the next request; tenants take turns over all connections."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Load) -> None:
         block, message = hpack_lite.encode(plan.headers), plan.message
         marker = TENANT.encode()
         self.is_grpc = message is not None
@@ -82,7 +85,7 @@ class Requests:
         self._tail = _frame_start(self.size, _DATA, _END_STREAM)
         self._body = body
         self._tenants = plan.tenants
-        self._number = random.randrange(plan.tenants)
+        self._number = int(random_unit() * plan.tenants)
         self._in_block, self._in_body = block.split(marker), body.split(marker)
         self._varies = plan.tenants > 1
         if self._varies and len(self._in_block) + len(self._in_body) == 2:
@@ -111,14 +114,24 @@ def _frame_start(size: int, kind: int, flags: int) -> bytes:
 
 
 class Meter:
-    """Counts while it is on."""
+    """Counts while it is on.
 
-    def __init__(self) -> None:
+    Attributes:
+        outcomes: answers by how the call ended.
+        words: answered messages by what `read` says of them.
+        latencies: of each answer, nanoseconds.
+    """
+
+    def __init__(self, read: Callable[[bytes], str] | None = None) -> None:
+        """Count messages by what `read` makes of one (without its prefix), too."""
         self.on = False
         self.outcomes: Counter[str] = Counter()
-        self.latencies: list[int] = []
+        self.words: Counter[str] = Counter()
+        # 8 bytes each: a long run of a fast server would else hold gigabytes of numbers.
+        self.latencies = array("q")
         self.samples: list[bytes] = []
         self._seen = 0
+        self._read = read
 
     def answered(self, outcome: str, latency_ns: int) -> None:
         """Count one answer."""
@@ -127,8 +140,10 @@ class Meter:
             self.latencies.append(latency_ns)
 
     def message(self, data: bytes, start: int, end: int) -> None:
-        """Keep one message in SAMPLE_EVERY."""
+        """Read the message, and keep one in SAMPLE_EVERY."""
         self._seen += 1
+        if self.on and self._read is not None and end - start > _PREFIX_BYTES:
+            self.words[self._read(data[start + _PREFIX_BYTES : end])] += 1
         if self.on and self._seen % SAMPLE_EVERY == 0 and len(self.samples) < SAMPLES:
             self.samples.append(data[start:end])
 
