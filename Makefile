@@ -79,8 +79,8 @@ protos: $(STAMP) ## generate sentinel_ext/_pb from protos/ with grpcio-tools
 	@mkdir -p sentinel_ext/_pb
 	@$(BIN)/python protos/generate.py sentinel_ext/_pb
 
-debugging-docs: tools $(STAMP) ## run the lines of docs/debugging.md against a demo and write the answers down
-	@cd tests && ../$(BIN)/python -m support.debug_page
+debugging-docs: tools $(STAMP) ## run the lines of docs/debugging.md and docs/cli.md against a demo, write the answers down
+	@cd tests && ../$(BIN)/python -m support.debug_page && ../$(BIN)/python -m support.cli_page
 
 schema: $(STAMP) ## write docs/policy.schema.json from the policy's models
 	@$(BIN)/sentinel-ext policy-schema > docs/policy.schema.json

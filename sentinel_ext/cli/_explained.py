@@ -34,9 +34,9 @@ def rendered(answer: dict[str, Any], out: Console) -> list[RenderableType]:
     """Return an ExplainResponse."""
     allowed = answer["allowed"]
     status = f"{answer['http_status']} " if answer["http_status"] else ""
-    verdict = Text(
-        f"ALLOWED {status}" if allowed else f"REFUSED {status}", f"bold {GOOD if allowed else BAD}"
-    )
+    # Without rules the rate limit service has no answer, and Envoy decides.
+    word = "ALLOWED" if allowed else "UNDECIDED" if answer["reason"] == "no_rules" else "REFUSED"
+    verdict = Text(f"{word} {status}", f"bold {GOOD if allowed else BAD}")
     reason = text(answer["reason"], "bold")
     parts: list[RenderableType] = [Text.assemble(verdict, reason), text(answer["sentence"])]
     if answer["advice"]:

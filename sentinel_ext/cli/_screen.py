@@ -146,6 +146,7 @@ def milliseconds(value: float) -> str:
 
 
 def pairs_of(values: Mapping[str, float]) -> str:
-    """Write `latency 71, queue 0`, what is highest first."""
-    ordered = sorted(values.items(), key=lambda item: (-(item[1] or 0), item[0]))
+    """Write `latency 71, queue 20`, what is highest first; what is 0 has nothing to say."""
+    there = ((name, value) for name, value in values.items() if value)
+    ordered = sorted(there, key=lambda item: (-item[1], item[0]))
     return ", ".join(f"{name} {number(value)}" for name, value in ordered) or "-"

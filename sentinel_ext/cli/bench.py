@@ -34,8 +34,14 @@ def command(  # noqa: PLR0913  one parameter per option
     ] = "bench",
     path: Annotated[str, typer.Option(help="The path of the requests asked about.")] = "/bench",
     upstream: Annotated[
-        str, typer.Option("--upstream", "-u", metavar="NAME", help="The upstream that the route names.")
-    ] = "",
+        str,
+        typer.Option(
+            "--upstream",
+            "-u",
+            metavar="NAME",
+            help="The upstream asked for; a real one's pressure would suffer.",
+        ),
+    ] = "bench",
     address: Annotated[
         str | None,
         typer.Option(
@@ -46,9 +52,10 @@ def command(  # noqa: PLR0913  one parameter per option
 ) -> None:
     """Send real Checks to a running Sentinel and print how many it answers, how fast, and what it says.
 
-    These are real requests: they count against the tenant's limit, so give the tenant a plan of its own
-    (unlimited, if refusals are not what you measure). Client and service share this machine's cores, so
-    the client's work is part of what you see; `make bench` in the repository measures more carefully.
+    They count against the tenant's limit, so give the tenant a plan of its own (unlimited, if refusals are
+    not what you measure). No request follows a Check, so none ends: the upstream `bench` looks overloaded
+    after a while, where an access log tells of others, and what asks for it is shed. Client and service
+    share this machine's cores; `make bench` in the repository measures more carefully.
 
     Exit codes: 0 measured, 1 nothing was answered or the connection broke, 2 wrong arguments.
 

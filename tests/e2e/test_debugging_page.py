@@ -1,4 +1,7 @@
-"""docs/debugging.md holds: its lines run against a running demo, with grpcurl and with reflection alone."""
+"""docs/debugging.md and docs/cli.md hold: their lines run against a running demo.
+
+Those for grpcurl also with reflection alone.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+from support import cli_page
 from support.debug_page import Demo, ReflectionClient, by_grpcurl, commands, grpcurl, running_demo
 
 if TYPE_CHECKING:
@@ -52,3 +56,27 @@ def test_a_line_runs_by_grpcurl(command: str, demo: Demo) -> None:
         assert shutil.which("go") is None, "Go is here, so `make tools` must have installed grpcurl"
         return
     assert by_grpcurl(command, demo).strip()
+
+
+@pytest.fixture(scope="module")
+def workplace(module_folder: Path) -> Path:
+    folder = module_folder / "cli"
+    cli_page.furnish(folder)
+    return folder
+
+
+def test_the_page_of_the_command_line_has_every_command() -> None:
+    page = cli_page.PAGE.read_text()
+
+    assert [] == [name for name in cli_page.names() if f"`{name}`" not in page and f"## {name}" not in page]
+
+
+@pytest.mark.parametrize("block", cli_page.blocks(), ids=lambda block: block.command)
+def test_a_line_of_the_command_line_does_what_the_page_says(
+    block: cli_page.Block, demo: Demo, workplace: Path
+) -> None:
+    ran = cli_page.run(block.command, demo, workplace)
+
+    assert (block.code, "") == (ran.code, ran.complaint)
+    # Numbers and lists follow the traffic; what stands at the top of an answer does not.
+    assert cli_page.skeleton(block.answer) == cli_page.skeleton(ran.answer)

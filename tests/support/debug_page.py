@@ -46,6 +46,7 @@ class Demo:
     process: subprocess.Popen[bytes]
     debug: str
     gateway: str
+    grpc: str
 
 
 @contextmanager
@@ -75,7 +76,8 @@ def running_demo(folder: Path) -> Iterator[Demo]:
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
-        yield Demo(process, environment["DEBUG_GRPC_ADDRESS"], f"http://127.0.0.1:{ports[0]}")
+        gateway = f"http://127.0.0.1:{ports[0]}"
+        yield Demo(process, environment["DEBUG_GRPC_ADDRESS"], gateway, environment["GRPC_ADDRESS"])
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(30)
