@@ -8,7 +8,8 @@ GO_BIN := .tools/bin
 GO_TOOLS := $(GO_BIN)/grpcurl $(GO_BIN)/h2spec
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test debugging-docs peer bench fuzz fuzz-guided sim sim-check lint tools format protos schema examples clean
+.PHONY: help demo test debugging-docs peer bench fuzz fuzz-guided sim sim-check lint tools chromium screenshots format
+.PHONY: protos schema examples clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -26,7 +27,16 @@ demo: $(STAMP) ## start Redis, Sentinel, an upstream and Envoy, and show decisio
 test: lint tools ## lint, check the layers, run every test (ARGS='-k window' narrows)
 	@$(BIN)/python -m pytest $(ARGS)
 
-tools: $(GO_TOOLS) ## install grpcurl and h2spec into .tools/bin where Go is at hand; tests use them then
+tools: $(GO_TOOLS) chromium ## what tests use besides: grpcurl, h2spec (into .tools/bin, where Go is at hand), chromium
+
+# The tests of the status page drive the system's own Chromium; root can install it where apt-get is at hand.
+chromium:
+	@for each in chromium chromium-browser google-chrome; do command -v $$each >/dev/null && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing chromium with apt-get (once; some 300 MB)" >&2; export DEBIAN_FRONTEND=noninteractive; \
+	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } >/dev/null \
+	    || echo "COULD NOT INSTALL CHROMIUM: tests of the status page say so" >&2; \
+	else echo "NO CHROMIUM ON PATH: tests of the status page say so; install it, or run make tools as root" >&2; fi
 
 $(GO_BIN)/grpcurl: GO_PACKAGES := github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 # Not every module proxy has 2.6.0 (it never had a go.mod of its own); 2.2.1 has the same sections.
@@ -52,6 +62,9 @@ peer: .tools/bin/ratelimit-peer ## build envoyproxy/ratelimit, to measure beside
 
 bench: $(STAMP) ## measure: wire, whole Check, through Envoy, growth (ARGS='--only check --json out.json')
 	@$(BIN)/python -m benchmarks.run $(ARGS)
+
+screenshots: $(STAMP) ## take docs/images/status-*.png from a running demo: needs chromium, two minutes
+	@$(BIN)/python -m benchmarks.screenshots $(ARGS)
 
 fuzz: $(STAMP) ## seeded fuzz of the wire for a minute (ARGS='--seconds 600 --seed 7')
 	@cd tests && ../$(BIN)/python -m support.wire_fuzz $(ARGS)

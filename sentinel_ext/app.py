@@ -23,6 +23,7 @@ from sentinel_ext.feedback import Feedback
 from sentinel_ext.gauges import publish_gauges, publish_wire
 from sentinel_ext.host import HostSignals
 from sentinel_ext.live import LivePolicy
+from sentinel_ext.overview import Overview
 from sentinel_ext.policy.sources import load_all
 from sentinel_ext.ratelimits import RateLimiting
 from sentinel_ext.server.admin import AdminServer
@@ -30,6 +31,7 @@ from sentinel_ext.server.breakers import BreakerPages
 from sentinel_ext.server.grpcio import GrpcioServer
 from sentinel_ext.server.lean import LeanServer
 from sentinel_ext.server.ratelimits import RateLimitPages
+from sentinel_ext.server.status import StatusPages
 from sentinel_ext.services.authorization import Authorization
 from sentinel_ext.store.batcher import Batcher
 from sentinel_ext.store.factory import make_store
@@ -103,25 +105,24 @@ class Application:
             settings, policy.ratelimit, self._store, self.metrics, controller, called
         )
         self.ratelimits.set_instances(lambda: self._presence.instances)
-        self.debugging = Debugging(
-            name,
-            policy,
-            self._tenants,
-            self._store,
-            self.feedback,
-            self.engine,
-            self.ratelimits,
-            may_act=settings.admin_actions,
-        )
+        parts = (self._tenants, self._store, self.feedback, self.engine, self.ratelimits)
+        self.debugging = Debugging(name, policy, *parts, may_act=settings.admin_actions)
         self.debugging.modes.apply = self._go_by
         self.debugging.publish(self.metrics)
         checks = Authorization(self.engine.decide, self._failed, traced=self.tracing.is_on).methods()
         limits = self.ratelimits.methods(self._failed, self.tracing.limits)
         self._servers = self._make_servers((*checks, *limits, *self.feedback.methods(self._failed)))
+        self._overview = self._make_overview()
         self._admin = self._make_admin()
         self._live = self._make_live()
         publish_config(self.metrics, self._live)
         publish_gauges(self.metrics, self._store, self._presence, self._tenants, self.engine, logs)
+
+    def _make_overview(self) -> Overview:
+        totals = (self.metrics.totals, self.ratelimits.metrics.totals, self.feedback.totals)
+        made = Overview(self.readiness, self.debugging.inspector, self.feedback, self._host, totals)
+        made.failed, made.names = self._failed, self._presence.names
+        return made
 
     def _make_store(self) -> Store:
         settings = self._settings
@@ -152,7 +153,9 @@ class Application:
             BreakerPages(self.feedback, may_act=may_act),
             RateLimitPages(self.ratelimits, may_act=may_act),
         )
-        return AdminServer(self._place.admin or self._settings.admin_address, self._scraped, self, pages)
+        where = self._place.admin or self._settings.admin_address
+        front = StatusPages(self._overview, self._failed)
+        return AdminServer(where, self._scraped, self, pages, front)
 
     def _make_live(self) -> LivePolicy:
         policy_file, folder = self._settings.policy_file, self._settings.ratelimit_config_dir
@@ -262,6 +265,7 @@ class Application:
         await self.feedback.control.start()
         await self.debugging.start()
         await self._live.start()
+        await self._overview.start()
         await self._admin.start()
         for started, server in enumerate(self._servers):
             try:
@@ -317,6 +321,7 @@ class Application:
 
     async def _stop_background(self) -> None:
         await self._live.close()
+        await self._overview.close()
         await self.debugging.close()
         await self.feedback.control.close()
         await self._presence.close()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sentinel_ext.core.controller import Protected
     from sentinel_ext.core.ended import Ended, Result
     from sentinel_ext.core.policy import Policy, UpstreamRules
+    from sentinel_ext.core.timeline import Key
     from sentinel_ext.host import HostSignals
     from sentinel_ext.services.registry import HotStream
     from sentinel_ext.settings import Settings
@@ -41,6 +42,7 @@ class Feedback:
         controller: what the request path asks.
         control: the loops beside it.
         watchers: told of each change of a breaker.
+        logs: the access log service, once its methods were asked for.
     """
 
     def __init__(
@@ -60,6 +62,8 @@ class Feedback:
             settings.store_timeout_ms / 1000,
         )
         self.watchers: tuple[Callable[[Protected, Transition], None], ...] = ()
+        self.logs: AccessLogs | None = None
+        self._red = Red()
         self._policy = policy
         self._metrics = metrics
         self._loads = LoadCollector(self.controller)
@@ -76,13 +80,22 @@ class Feedback:
 
     def methods(self, failed: Callable[[Exception], None]) -> tuple[HotStream, ...]:
         """Return the access log service, to be mounted; `failed` hears of our own faults."""
-        red = Red()
-        logs = AccessLogs(self._ended, red, failed, self._heard, self._rules)
+        red = self._red
+        self.logs = logs = AccessLogs(self._ended, red, failed, self._heard, self._rules)
         red.register(self._metrics.registry)
         self._metrics.registry.register(LogCollector(logs))
         self.control.streams = lambda: logs.streams
         self.control.failed = failed
         return logs.methods()
+
+    def totals(self) -> dict[Key, int]:
+        """Return what access logs told so far, for core/timeline.py."""
+        found, logs = self._red.totals(), self.logs
+        if logs is not None:
+            found["log_message",], found["log_garbled",] = logs.messages, logs.garbled
+            for result, count in logs.results.items():
+                found["log_entry", result.value] = count
+        return found
 
     def _rules(self, upstream: str) -> UpstreamRules:
         return self._policy.upstream(upstream)

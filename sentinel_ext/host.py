@@ -182,6 +182,10 @@ class HostSignals:
         """Take how long a call to the store took."""
         self._store.add(seconds * 1e6)
 
+    def store_ms(self) -> float | None:
+        """Return the 99th percentile of calls to the store of the last seconds; None without any."""
+        return self._store.percentile_ms()
+
     def sample(self, now_ns: int) -> LocalSignals:
         """Return the signals; files are read again if it is time."""
         self._loop_lag.advance(now_ns)

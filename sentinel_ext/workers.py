@@ -21,9 +21,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from sentinel_ext.errors import StartError
+from sentinel_ext.overview import WorkersOverview
 from sentinel_ext.server.admin import AdminServer
 from sentinel_ext.server.breakers import BreakerPages, StoreAwayError, UnknownUpstreamError
 from sentinel_ext.server.ratelimits import NoSuchLimitError, RateLimitPages
+from sentinel_ext.server.status import StatusPages
 from sentinel_ext.telemetry.summing import WorkerMetrics
 
 if TYPE_CHECKING:
@@ -119,7 +121,8 @@ class Supervisor(Collector):
             BreakerPages(self, may_act=settings.admin_actions),
             RateLimitPages(WorkerRateLimits(self._ask_any), may_act=settings.admin_actions),
         )
-        self._admin = AdminServer(settings.admin_address, self._scrape, self, pages)
+        front = StatusPages(WorkersOverview(self._statuses, self.readiness), _failed)
+        self._admin = AdminServer(settings.admin_address, self._scrape, self, pages, front)
 
     async def run(self) -> None:
         """Serve until a signal; then let all workers drain. A second signal ends the drain's wait.
@@ -169,6 +172,15 @@ class Supervisor(Collector):
             "store": {"url": self._settings.redis_url.redacted, "available": all(reached)},
             "workers": workers,
         }
+
+    async def _statuses(self) -> list[bytes]:
+        async def ask(worker: Worker) -> bytes:
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                async with self._session.get(f"{worker.url}/status") as response:
+                    return await response.read() if response.status == 200 else b""
+            return b""
+
+        return await asyncio.gather(*map(ask, self._workers))
 
     async def breakers(self) -> list[dict[str, Any]]:
         """Ask the workers; each knows the upstreams that it was asked for, and all share the breakers."""
@@ -291,3 +303,7 @@ class Supervisor(Collector):
         yield GaugeMetricFamily("sentinel_workers_ready", "Workers that are ready.", value=ready)
         restarts = sum(worker.restarts for worker in self._workers)
         yield CounterMetricFamily("sentinel_worker_restarts", "Workers started again.", value=restarts)
+
+
+def _failed(error: Exception) -> None:
+    logger.error("internal error", exc_info=error)

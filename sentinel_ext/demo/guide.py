@@ -50,7 +50,9 @@ def places_to_look(setup: Setup, folder: Path) -> Rows:
         if admin.is_unix
         else f"http://{reachable(admin)}"
     )
+    page = [] if admin.is_unix else [("status page", f"{at}/")]
     return [
+        *page,
         ("metrics", f"{at}/metrics"),
         ("readiness", f"{at}/readyz"),
         ("Envoy", f"http://{reachable(setup.envoy_admin)}/"),

@@ -43,6 +43,14 @@ class Pages(Protocol):
         ...
 
 
+class Front(Pages, Protocol):
+    """Pages that have one to show at `/`."""
+
+    def front(self, request: web.Request) -> web.Response | None:
+        """Return the page, or None for a request that wants the index."""
+        ...
+
+
 class AdminServer:
     """GET /metrics, /healthz, /readyz, an index, and what `pages` add."""
 
@@ -52,8 +60,13 @@ class AdminServer:
         metrics: Callable[[], Awaitable[Collector]],
         readiness: Readiness,
         pages: Sequence[Pages] = (),
+        front: Front | None = None,
     ) -> None:
-        """Listen on `address` once started; a socket is listening already, and stays its owner's."""
+        """Listen on `address` once started; a socket is listening already, and stays its owner's.
+
+        Args:
+            front: more pages, of which one is for browsers that ask for `/`.
+        """
         self._address = address
         self._collect = metrics
         self._readiness = readiness
@@ -62,8 +75,9 @@ class AdminServer:
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
-        self._pages = pages
-        for more in pages:
+        self._front = front
+        self._pages = pages if front is None else (front, *pages)
+        for more in self._pages:
             more.add_to(app)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
 
@@ -93,9 +107,13 @@ class AdminServer:
         if isinstance(self._address, Address):
             listen.remove_socket(self._address)
 
-    async def _index(self, _request: web.Request) -> web.Response:
+    async def _index(self, request: web.Request) -> web.Response:
+        page = None if self._front is None else self._front.front(request)
+        if page is not None:
+            return page
         text = "Sentinel\n\n/metrics   Prometheus\n/healthz   alive\n/readyz    ready, with details\n"
-        return web.Response(text=text + "".join(more.index for more in self._pages))
+        text += "".join(more.index for more in self._pages)
+        return web.Response(text=text, headers={"vary": "accept"})
 
     async def _metrics(self, request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))

@@ -113,6 +113,14 @@ class Store(Protocol):
         """
         ...
 
+    async def fleet(self, at_most: int) -> Sequence[str]:
+        """Name instances that are signed on; none where there is one alone. For people.
+
+        Raises:
+            StoreError: nobody knows.
+        """
+        ...
+
     async def close(self) -> None:
         """Let connections go."""
         ...

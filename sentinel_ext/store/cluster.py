@@ -67,7 +67,7 @@ class ClusterStore:
         self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._window, self._refund, self._presence = Script("window"), Script("refund"), Script("presence")
-        self._reset = Script("reset")
+        self._reset, self._fleet = Script("reset"), Script("fleet")
 
     def is_available(self) -> bool:
         """Say whether any master can be asked; a slot whose master is away fails alone."""
@@ -125,6 +125,10 @@ class ClusterStore:
         """Sign on or off; count who is alive."""
         word = "leave" if leaving else ""
         return int(await self.run(self._presence, [PRESENCE_KEY], instance, lease_ms, word))
+
+    async def fleet(self, at_most: int) -> Sequence[str]:
+        """Name who is signed on."""
+        return windows.fleet_names(await self.run(self._fleet, [PRESENCE_KEY], at_most))
 
     async def run(self, script: Script, keys: Sequence[bytes], *args: bytes | str | int) -> Any:  # noqa: ANN401  as Redis replies
         """Run a script beside the request path; all its keys share a slot.

@@ -53,6 +53,10 @@ class MemoryStore:
         """One process, one instance."""
         return 0 if leaving else 1
 
+    async def fleet(self, at_most: int) -> Sequence[str]:  # noqa: ARG002  the Protocol's
+        """Name nobody: one process is alone."""
+        return ()
+
     async def close(self) -> None:
         """Forget everything."""
         self._rings.clear()

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from sentinel_ext.store.base import Store
 
 PERIOD_S = 1.0
+# People are told no more names than that; the number is told in any case.
+MAX_NAMES = 64
+NAMES_TIMEOUT_S = 0.5
 LEASE_MS = 3_000
 
 
@@ -41,6 +44,14 @@ class Presence:
             await asyncio.wait({self._task})
         with contextlib.suppress(StoreError):
             await self._store.presence(self._instance, LEASE_MS, leaving=True)
+
+    async def names(self) -> tuple[str, ...]:
+        """Name the instances, at most MAX_NAMES; none while the store does not tell."""
+        try:
+            async with asyncio.timeout(NAMES_TIMEOUT_S):
+                return tuple(sorted(await self._store.fleet(MAX_NAMES)))
+        except (StoreError, TimeoutError):
+            return ()
 
     async def _refresh(self) -> None:
         while True:

@@ -56,7 +56,7 @@ class RedisStore:
         self._links = [Link(place, self._link_changed, jitter, refusals) for _ in range(links)]
         self._side = Link(place, lambda _up, _why: None, jitter, refusals)
         self._window, self._refund, self._presence = Script("window"), Script("refund"), Script("presence")
-        self._reset = Script("reset")
+        self._reset, self._fleet = Script("reset"), Script("fleet")
 
     def is_available(self) -> bool:
         """Say whether a connection for batches is up."""
@@ -115,6 +115,10 @@ class RedisStore:
             word = "leave" if leaving else ""
             return int(await self._side.call(self._presence, [PRESENCE_KEY], instance, lease_ms, word))
 
+    async def fleet(self, at_most: int) -> Sequence[str]:
+        """Name who is signed on."""
+        return fleet_names(await self.run(self._fleet, [PRESENCE_KEY], at_most))
+
     async def run(self, script: Script, keys: Sequence[bytes], *args: bytes | str | int) -> Any:  # noqa: ANN401  as Redis replies
         """Run a script beside the request path, on the connection that carries no batches.
 
@@ -162,6 +166,17 @@ def unpack_answers(reply: object, count: int) -> list[Answer]:
         Answer(granted, used, int(reset_us), int(retry_us), int(slot))
         for granted, used, reset_us, retry_us, slot in _ANSWER.iter_unpack(reply)
     ]
+
+
+def fleet_names(reply: object) -> list[str]:
+    """Read fleet.lua's reply.
+
+    Raises:
+        StoreError: it is not one.
+    """
+    if not isinstance(reply, list) or not all(isinstance(each, bytes) for each in reply):
+        raise StoreError(StoreFault.ERROR, "Redis replied something else than the fleet script does")
+    return [each.decode(errors="replace") for each in reply]
 
 
 def pack_refunds(refunds: Sequence[Refund]) -> bytes:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from sentinel_ext.core.ratelimit.plan import Plan
     from sentinel_ext.core.ratelimit.tallies import Tallies, Tally
+    from sentinel_ext.core.timeline import Key
     from sentinel_ext.core.trace import Trace
 
 _NS = 1e-9
@@ -83,6 +84,10 @@ class LimitMetrics(Collector):
     def count(self) -> int:
         """Requests so far."""
         return sum(self._decisions.counts.values())
+
+    def totals(self) -> dict[Key, int]:
+        """Return what was counted so far, for core/timeline.py."""
+        return {("limit", *key): count for key, count in self._decisions.counts.items()}
 
     def decided(self, _plan: Plan, outcome: Outcome | Problem, elapsed_ns: int) -> None:
         """Count a request."""

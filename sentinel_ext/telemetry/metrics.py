@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from sentinel_ext.core.decision import Decision, StoreFault
+    from sentinel_ext.core.timeline import Key
 
 # From what a local decision takes (50 µs) to what a proxy's timeout cuts off.
 DECISION_BUCKETS = (
@@ -59,8 +60,9 @@ class Metrics:
         Info("sentinel_build", "Version of Sentinel.", registry=self.registry).info({"version": version})
         self._declare_decisions()
         self._declare_store()
-        self._faults = Counter(
-            "sentinel_internal_errors", "Exceptions of Sentinel itself.", registry=self.registry
+        self._faults = 0
+        self.counter_of(
+            "sentinel_internal_errors", "Exceptions of Sentinel itself.", lambda: float(self._faults)
         )
         self._trips = Counter(
             "sentinel_wire_trips",
@@ -76,12 +78,12 @@ class Metrics:
             ["verdict", "stage", "reason", "tier"],
         )
         self.registry.register(self._decisions)
-        self._shadow = Counter(
+        self._shadow = HotCounter(
             "sentinel_shadow_denials",
             "Requests that a stage in shadow mode would have refused.",
             ["stage", "reason", "tier"],
-            registry=self.registry,
         )
+        self.registry.register(self._shadow)
         self._allow_time, self._deny_time = HotHistogram(DECISION_BUCKETS), HotHistogram(DECISION_BUCKETS)
         self.registry.register(
             HotHistograms(
@@ -99,12 +101,12 @@ class Metrics:
         )
 
     def _declare_store(self) -> None:
-        self._fallbacks = Counter(
+        self._fallbacks = HotCounter(
             "sentinel_store_fallbacks",
             "Decisions made by a plan's on_store_failure because the store did not answer in time.",
             ["mode"],
-            registry=self.registry,
         )
+        self.registry.register(self._fallbacks)
         self._store_time = Histogram(
             "sentinel_store_duration_seconds",
             "One batched call to the store.",
@@ -117,12 +119,11 @@ class Metrics:
             buckets=BATCH_BUCKETS,
             registry=self.registry,
         )
-        self._store_errors = Counter(
-            "sentinel_store_errors",
-            "Calls to the store that failed, by fault.",
-            ["fault"],
-            registry=self.registry,
+        self._store_errors = HotCounter(
+            "sentinel_store_errors", "Calls to the store that failed, by fault.", ["fault"]
         )
+        self.registry.register(self._store_errors)
+        self._store_calls = 0
 
     def decided(self, decision: Decision, elapsed_ns: int) -> None:
         """Count a decision."""
@@ -135,9 +136,9 @@ class Metrics:
             self._decisions.inc(("deny", decision.stage, decision.reason, tier))
             self._deny_time.observe(elapsed_ns * _NS)
         for denial in decision.shadow:
-            self._shadow.labels(denial.stage.value, denial.reason.value, tier.value).inc()
+            self._shadow.inc((denial.stage, denial.reason, tier))
         if decision.fallback is not None:
-            self._fallbacks.labels(decision.fallback.value).inc()
+            self._fallbacks.inc((decision.fallback,))
         if check.problem is not None:
             self._problems.labels(check.problem.source.kind.value, check.problem.problem).inc()
 
@@ -154,16 +155,30 @@ class Metrics:
         """Decisions so far."""
         return sum(self._decisions.counts.values())
 
+    def totals(self) -> dict[Key, int]:
+        """Return what was counted so far, for core/timeline.py."""
+        found: dict[Key, int] = {("store_call",): self._store_calls, ("fault",): self._faults}
+        for kind, counter in (
+            ("decision", self._decisions),
+            ("shadow", self._shadow),
+            ("fallback", self._fallbacks),
+            ("store_error", self._store_errors),
+        ):
+            for key, count in counter.counts.items():
+                found[kind, *key] = count
+        return found
+
     def store_called(self, seconds: float, entries: int, fault: StoreFault | None) -> None:
         """Count a call to the store."""
+        self._store_calls += 1
         self._store_time.observe(seconds)
         self._batch.observe(entries)
         if fault is not None:
-            self._store_errors.labels(fault.value).inc()
+            self._store_errors.inc((fault,))
 
     def failed(self) -> None:
         """Count an exception of our own."""
-        self._faults.inc()
+        self._faults += 1
 
     def wire_tripped(self, reason: str) -> None:
         """Count a limit of the wire that tripped; reasons are a fixed set of the wire's."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Metric
 
     from sentinel_ext.core.ended import Result
+    from sentinel_ext.core.timeline import Key
 
 DURATION_BUCKETS: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
@@ -112,6 +113,13 @@ class Red:
         """Count a request that we refused."""
         if reason not in _QUOTA_REASONS:
             self._total.counts[self._keys[tier]] += 1
+
+    def totals(self) -> dict[Key, int]:
+        """Return the objective's counts so far, for core/timeline.py."""
+        found: dict[Key, int] = {("slo", *key): count for key, count in self._total.counts.items()}
+        for key, count in self._good.counts.items():
+            found["good", *key] = count
+        return found
 
     @property
     def routes_left_out(self) -> int:

@@ -76,6 +76,24 @@ async def test_requests_reach_both_and_are_counted_once(fleet: Fleet) -> None:
     assert 2 == samples["sentinel_workers_ready"] == samples["sentinel_tenants"]
     assert 2 == fleet.envoys[0].stat("cluster.sentinel.membership_healthy")
     assert 1 == samples["sentinel_store_up"]
+    await the_status_page_shows_both(fleet.sentinels[0])
+
+
+async def the_status_page_shows_both(sentinel: Sentinel) -> None:
+    async with aiohttp.ClientSession() as session:
+        async with session.get(f"{sentinel.admin}/status") as response:
+            shown = await response.json()
+        async with session.get(f"{sentinel.admin}/", headers={"accept": "text/html"}) as response:
+            assert "text/html" == response.content_type
+    (row,) = shown["tenants"]
+
+    assert ("acme", 300) == (row["name"], row["allowed"] + row["denied"])
+    assert [(True, 0), (True, 0)] == [(each["is_ready"], each["restarts"]) for each in shown["processes"]]
+    assert 2 == len({each["name"] for each in shown["processes"]}) == shown["instances"]
+    assert ("critical" not in {each["severity"] for each in shown["findings"]}, True) == (
+        True,
+        shown["store"]["is_up"],
+    )
 
 
 async def test_a_worker_that_dies_is_replaced_and_nothing_that_was_counted_is_lost(fleet: Fleet) -> None:

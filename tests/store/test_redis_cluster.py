@@ -85,6 +85,7 @@ async def test_a_script_that_nodes_do_not_know_is_sent_once_to_each(opened: Open
 
 async def test_everything_beside_the_request_path_finds_its_slot(opened: Opened) -> None:
     assert 1 == await opened.store.presence("me", 5_000)
+    assert ["me"] == await opened.store.fleet(64)
     for name in NAMES[:5]:
         await opened.loads.leave(name)
 

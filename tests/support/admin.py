@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
-    from sentinel_ext.server.admin import Pages
+    from sentinel_ext.server.admin import Front, Pages
 
 
 class Ready:
@@ -34,13 +34,15 @@ class Ready:
 
 
 @asynccontextmanager
-async def admin_of(*pages: Pages) -> AsyncIterator[aiohttp.ClientSession]:
-    """Serve `pages`; yield a session that asks there."""
+async def admin_of(
+    *pages: Pages, front: Front | None = None, **options: Any
+) -> AsyncIterator[aiohttp.ClientSession]:
+    """Serve `pages`; yield a session that asks there, made with `options`."""
     instance, address = Ready(), Address("127.0.0.1", free_tcp_port())
-    server = AdminServer(address, instance.collect, instance, pages)
+    server = AdminServer(address, instance.collect, instance, pages, front)
     await server.start()
     try:
-        async with aiohttp.ClientSession(f"http://{address}") as session:
+        async with aiohttp.ClientSession(f"http://{address}", **options) as session:
             yield session
     finally:
         await server.stop()

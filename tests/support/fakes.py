@@ -106,6 +106,9 @@ class ScriptedStore:
     async def presence(self, instance: str, lease_ms: int, *, leaving: bool = False) -> int:
         return 0 if leaving else 1
 
+    async def fleet(self, at_most: int) -> Sequence[str]:
+        return ()
+
     async def close(self) -> None:
         pass
 

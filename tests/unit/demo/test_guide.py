@@ -50,12 +50,14 @@ def test_unix_sockets_are_told_as_curl_and_grpcurl_take_them() -> None:
     looks = dict(guide.places_to_look(setup, Path("/tmp/demo")))
 
     assert tries["gRPC services"] == "grpcurl -plaintext -unix /run/g.sock list"
+    assert "status page" not in looks
     assert looks["metrics"] == "curl -s --unix-socket /run/a.sock http://localhost/metrics"
 
 
 def test_places_are_urls_a_browser_opens() -> None:
     looks = dict(guide.places_to_look(setup_of(Settings(admin_address="0.0.0.0:9464")), Path("/tmp/demo")))
 
+    assert looks["status page"] == "http://127.0.0.1:9464/"
     assert looks["readiness"] == "http://127.0.0.1:9464/readyz"
     assert looks["Envoy"] == "http://127.0.0.1:9901/"
     assert looks["logs"] == "tail -f /tmp/demo/*.log"
