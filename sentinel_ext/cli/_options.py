@@ -2,6 +2,8 @@
 
 # Without `from __future__ import annotations`: typer reads the aliases below where commands use them.
 import json
+import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
@@ -12,7 +14,10 @@ from sentinel_ext.cli._durations import duration_s
 from sentinel_ext.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sentinel_ext.client.decisions import DecisionClient
+    from sentinel_ext.settings_tracing import TracingOptions
 
 DEFAULT_TIMEOUT_S: Final = 5.0
 OFF: Final = "off"
@@ -68,18 +73,21 @@ class Asking(msgspec.Struct):
             as_json = as_json or outer.as_json
         return cls(address, timeout_s, as_json)
 
-    def connect(self) -> "DecisionClient":
-        """Return a client, for a `with`.
+    @contextmanager
+    def connect(self) -> "Iterator[DecisionClient]":
+        """Give a client, for a `with`; with ENABLE_TRACING its calls are traced.
 
         Raises:
             ConfigError: the address is none, or there is no port for people.
         """
         # Imported here: `--help` and completion of words do not pay for grpc and protobuf.
         from sentinel_ext.client.decisions import DecisionClient  # noqa: PLC0415
+        from sentinel_ext.telemetry.tracing.client import client_tracing  # noqa: PLC0415
 
         patience_s = self.timeout_s if self.timeout_s is not None else DEFAULT_TIMEOUT_S
-        # What traces or measures calls hangs its interceptors in here.
-        return DecisionClient(debug_address(self.address), patience_s, interceptors=())
+        address = debug_address(self.address)
+        with client_tracing(_tracing()) as traced, DecisionClient(address, patience_s, traced) as client:
+            yield client
 
     def ask(self, name: str, fields: dict[str, Any] | None = None) -> dict[str, Any]:
         """Ask once.
@@ -89,6 +97,15 @@ class Asking(msgspec.Struct):
         """
         with self.connect() as client:
             return client.ask(name, fields)
+
+
+def _tracing() -> "TracingOptions | None":
+    """Return how to trace; settings take 350 ms, so only who switched it on waits for them."""
+    if not os.environ.get("ENABLE_TRACING"):  # noqa: TID251  a look; Settings reads it
+        return None
+    from sentinel_ext.settings import Settings  # noqa: PLC0415  as above
+
+    return Settings.load().tracing
 
 
 def debug_address(given: str | None) -> Address:

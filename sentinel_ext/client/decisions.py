@@ -12,16 +12,12 @@ from sentinel_ext.services.decision_client import METHODS, RequestTextError
 from sentinel_ext.wording import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
-    from typing import TypeAlias
 
     from sentinel_ext.address import Address
     from sentinel_ext.services.decision_client import Method
 
-    Interceptor: TypeAlias = (
-        grpc.UnaryUnaryClientInterceptor[Any, Any] | grpc.UnaryStreamClientInterceptor[Any, Any]
-    )
 
 # 1,000 tenants with names of 256 bytes are half a megabyte.
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
@@ -72,17 +68,22 @@ class DecisionClient:
         address: that is asked.
     """
 
-    def __init__(self, address: Address, timeout_s: float, interceptors: Sequence[Interceptor] = ()) -> None:
+    def __init__(
+        self,
+        address: Address,
+        timeout_s: float,
+        wrapped: Callable[[grpc.Channel], grpc.Channel] = lambda channel: channel,
+    ) -> None:
         """Connect when first asked; every answer has `timeout_s` seconds, a watch has no end.
 
         Args:
-            interceptors: around every call, outermost first; tracing goes here.
+            wrapped: puts something around the channel for questions, such as tracing; a watch has no end, and
+                goes without.
         """
         self.address, self._timeout_s = address, timeout_s
         target = f"unix:{address.path}" if address.is_unix else str(address)
-        channel = grpc.insecure_channel(target, options=_OPTIONS)
-        self._bare = channel
-        self._channel = grpc.intercept_channel(channel, *interceptors)
+        self._channel = grpc.insecure_channel(target, options=_OPTIONS)
+        self._asked = wrapped(self._channel)
 
     def __enter__(self) -> Self:
         return self
@@ -90,7 +91,7 @@ class DecisionClient:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bare.close()
+        self._channel.close()
 
     def ask(self, name: str, fields: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Call a unary method of the DecisionService.
@@ -99,7 +100,7 @@ class DecisionClient:
             AskError: no answer; says why and what to do.
         """
         method = METHODS[name]
-        call = self._channel.unary_unary(method.path, _same, response_deserializer=method.decode)
+        call = self._asked.unary_unary(method.path, _same, response_deserializer=method.decode)
         request = _encoded(method, fields or {})
         try:
             answer: dict[str, Any] = call(request, timeout=self._timeout_s)

@@ -10,6 +10,7 @@ import pytest
 from support.decision_server import HOSTILE, DecisionServer
 from support.envoy import free_port
 
+from sentinel_ext.address import Address
 from sentinel_ext.cli._durations import duration_s
 from sentinel_ext.client import decisions
 from sentinel_ext.client.decisions import MAX_DETAILS, DecisionClient
@@ -167,10 +168,8 @@ def test_a_list_of_a_thousand_is_shown(server, run):
     assert 2 == run("tenants", "-n", "1001").code
 
 
-def test_interceptors_see_every_call(server):
+def test_what_is_put_around_the_channel_sees_every_question(server):
     """Where tracing goes."""
-    from sentinel_ext.address import Address  # noqa: PLC0415
-
     seen = []
 
     class Noting(grpc.UnaryUnaryClientInterceptor):
@@ -178,7 +177,10 @@ def test_interceptors_see_every_call(server):
             seen.append(details.method)
             return continuation(details, request)
 
-    with DecisionClient(Address.parse(server.address), 5, [Noting()]) as client:
+    def wrapped(channel):
+        return grpc.intercept_channel(channel, Noting())
+
+    with DecisionClient(Address.parse(server.address), 5, wrapped) as client:
         client.ask("GetPressure")
 
     assert ["/sentinel.v1.DecisionService/GetPressure"] == seen

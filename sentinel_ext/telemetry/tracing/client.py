@@ -1,46 +1,53 @@
-"""Tracing of a gRPC client of ours, such as a command that asks a running Sentinel."""
+"""Tracing of a gRPC client of ours: a command that asks a running Sentinel."""
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
-
-from sentinel_ext.telemetry.tracing.pipe import SpanPipe
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Callable, Iterator
 
     import grpc
     from opentelemetry.sdk.trace import ReadableSpan
 
     from sentinel_ext.settings_tracing import TracingOptions
 
+# What a command waits at its end for the collector; a collector that is away costs it no more.
+EXPORT_S: Final = 2.0
+# A command makes a call or two; a view that refreshes for hours keeps its latest.
+MAX_SPANS: Final = 256
 
-@asynccontextmanager
-async def client_tracing(
-    options: TracingOptions | None,
-) -> AsyncIterator[Sequence[grpc.aio.ClientInterceptor]]:
-    """Trace calls of a channel; what was recorded is exported at the end, for two seconds at most.
 
-    Use: `async with client_tracing(settings.tracing) as interceptors, grpc.aio.insecure_channel(target,
-    interceptors=interceptors) as channel: ...`
+@contextmanager
+def client_tracing(options: TracingOptions | None) -> Iterator[Callable[[grpc.Channel], grpc.Channel]]:
+    """Trace calls of a channel; what was recorded is exported at the end, for EXPORT_S at most.
+
+    Use: `with client_tracing(settings.tracing) as wrapped: channel = wrapped(grpc.insecure_channel(target))`
 
     Args:
-        options: the property `tracing` of Settings; None is off, and there are no interceptors.
+        options: the property `tracing` of Settings; None is off, and channels stay as they are.
     """
     if options is None:
-        yield ()
+        yield lambda channel: channel
         return
     from sentinel_ext.telemetry.tracing import exporter, instrumentation  # noqa: PLC0415  only who traces pays
 
-    heard, sink = exporter.hear_sdk(), exporter.make_exporter(options.target)
-    pipe: SpanPipe[ReadableSpan, ReadableSpan] = SpanPipe(
-        options, lambda span: (span,), exporter.sender(sink), sink.shutdown
-    )
-    pipe.last_error = lambda: heard.text
-    pipe.start()
-    provider = instrumentation.make_provider(options, exporter.make_resource(0, 1), pipe.put)
+    exporter.hear_sdk()
+    spans: list[ReadableSpan] = []
+
+    def keep(span: ReadableSpan, _count: int) -> None:
+        spans.append(span)
+        del spans[:-MAX_SPANS]
+
+    provider = instrumentation.make_provider(options, exporter.make_resource(0, 1), keep)
     try:
-        yield instrumentation.client_interceptors(provider)
+        yield instrumentation.traced_channel(provider)
     finally:
-        await pipe.close()
+        if spans:
+            sink = exporter.make_exporter(options.target)
+            # A daemon: a collector that hangs does not keep the command.
+            sending = threading.Thread(target=exporter.sender(sink), args=(spans,), daemon=True)
+            sending.start()
+            sending.join(EXPORT_S)

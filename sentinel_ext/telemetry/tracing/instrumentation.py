@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
-from opentelemetry.instrumentation.grpc import aio_client_interceptors, aio_server_interceptor
+from opentelemetry.instrumentation.grpc import aio_server_interceptor, client_interceptor
+from opentelemetry.instrumentation.grpc.grpcext import intercept_channel
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler, TraceIdRatioBased
 
@@ -74,9 +75,15 @@ def server_interceptors(provider: TracerProvider) -> Sequence[grpc.aio.ServerInt
     return (_UnaryOnly(aio_server_interceptor(provider, filter_=_is_traced)),)  # type: ignore[no-untyped-call]
 
 
-def client_interceptors(provider: TracerProvider) -> Sequence[grpc.aio.ClientInterceptor]:
-    """Return what grpc.aio.insecure_channel takes as `interceptors`."""
-    return tuple(aio_client_interceptors(provider))  # type: ignore[no-untyped-call]
+def traced_channel(provider: TracerProvider) -> Callable[[grpc.Channel], grpc.Channel]:
+    """Return what puts a span around every unary call of a channel."""
+
+    def wrapped(channel: grpc.Channel) -> grpc.Channel:
+        # Not grpc.intercept_channel: the instrumentation's interceptors are of a kind of their own.
+        made: grpc.Channel = intercept_channel(channel, client_interceptor(provider))  # type: ignore[no-untyped-call]
+        return made
+
+    return wrapped
 
 
 def _is_traced(details: grpc.HandlerCallDetails) -> bool:

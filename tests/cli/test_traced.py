@@ -1,0 +1,41 @@
+"""A command whose calls are traced, with a collector and without one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from support.build import free_tcp_port
+from support.otlp import Receiver
+
+if TYPE_CHECKING:
+    from support.decision_server import DecisionServer
+
+
+async def test_a_traced_command_leaves_a_span_and_does_not_need_the_collector(server: DecisionServer) -> None:
+    async def run(endpoint: str) -> tuple[int | None, bytes, bytes]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "sentinel_ext", "pressure", "--json",
+            env={
+                "PATH": os.defpath,
+                "DEBUG_GRPC_ADDRESS": server.address,
+                "ENABLE_TRACING": "true",
+                "OTLP_ENDPOINT": endpoint,
+            },
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, err = await process.communicate()
+        return process.returncode, out, err
+
+    async with Receiver() as receiver:
+        away = f"http://127.0.0.1:{free_tcp_port()}/v1/traces"
+        there, gone = await asyncio.gather(run(receiver.http), run(away))
+        spans = [span for span in receiver.spans if span.name.endswith("GetPressure")]
+
+    assert (0, b"") == (there[0], there[2])
+    assert (0, b"") == (gone[0], gone[2])
+    assert there[1] == gone[1]
+    assert ["client"] == [span.kind for span in spans]
