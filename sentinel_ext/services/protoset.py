@@ -40,8 +40,8 @@ def described(files: Iterable[FileDescriptor]) -> descriptor_pb2.FileDescriptorS
                 add(imported)
             proto = found[file.name] = descriptor_pb2.FileDescriptorProto()
             file.CopyToProto(proto)
-            # Of no use to a client, and two wheels bring google/rpc/status.proto with different ones: which is
-            # there depends on the order of installing.
+            # Of no use to a client, and two wheels bring google/rpc/status.proto with different ones: which
+            # is there depends on the order of installing.
             proto.ClearField("options")
 
     for file in files:

@@ -6,6 +6,8 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from sentinel_ext.telemetry.tracing.intact import ensure_intact
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -28,10 +30,14 @@ def client_tracing(options: TracingOptions | None) -> Iterator[Callable[[grpc.Ch
 
     Args:
         options: the property `tracing` of Settings; None is off, and channels stay as they are.
+
+    Raises:
+        StartError: what is installed cannot trace.
     """
     if options is None:
         yield lambda channel: channel
         return
+    ensure_intact()
     from sentinel_ext.telemetry.tracing import exporter, instrumentation  # noqa: PLC0415  only who traces pays
 
     exporter.hear_sdk()
