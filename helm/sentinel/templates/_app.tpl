@@ -1,0 +1,55 @@
+{{/* The container of the app in mode sidecar. */}}
+{{- define "sentinel.app" -}}
+{{- $a := .Values.app -}}
+name: app
+{{- if $a.example }}
+{{ include "sentinel.ownImage" . }}
+command: [{{ .Values.image.python }}, -c]
+args:
+  - |
+    {{- .Files.Get "files/echo.py" | nindent 4 }}
+{{- else }}
+image: {{ include "sentinel.image" (list . $a.image "latest") }}
+imagePullPolicy: {{ $a.image.pullPolicy }}
+{{- with $a.command }}
+command:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $a.args }}
+args:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+env:
+  - {name: PORT, value: {{ $a.port | quote }}}
+  {{- with $a.env }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with $a.envFrom }}
+envFrom:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- if $a.example }}
+securityContext:
+  {{- toYaml .Values.securityContext | nindent 2 }}
+{{- else }}
+{{- with $a.securityContext }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- range $key := list "startupProbe" "readinessProbe" "livenessProbe" "resources" "volumeMounts" }}
+{{- with index $a $key }}
+{{ $key }}:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- $lifecycle := $a.lifecycle }}
+{{- if and (not $lifecycle.preStop) $a.preStopSeconds }}
+{{- $lifecycle = merge (dict "preStop" (dict "sleep" (dict "seconds" $a.preStopSeconds))) $lifecycle }}
+{{- end }}
+{{- with $lifecycle }}
+lifecycle:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}

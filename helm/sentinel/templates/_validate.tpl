@@ -1,0 +1,127 @@
+{{/* What the schema cannot say well: each problem is a line that begins with the value's name. */}}
+{{- define "sentinel.problems" -}}
+{{- $v := .Values -}}
+{{- $sidecar := eq $v.mode "sidecar" -}}
+{{- if and $sidecar $v.autoscaling.enabled }}
+autoscaling.enabled: in mode sidecar the pods are the app's, which scales by its own measure; set it to false, and replicaCount to null for an autoscaler of your own
+{{- end }}
+{{- if and (not $sidecar) (gt (int $v.config.workers) 1) }}
+config.workers: a Service leads to one port of a pod, so in mode service it must be 1; scale with replicaCount
+{{- end }}
+{{- if and (gt (int $v.config.workers) 1) (eq $v.redis.url "memory://") }}
+config.workers: workers share no memory, so redis.url cannot be memory://
+{{- end }}
+{{- if and $sidecar $v.app.enabled (not $v.app.example) (not $v.app.image.repository) }}
+app.image.repository: mode sidecar needs the app's image; or set app.example, or app.enabled to false
+{{- end }}
+{{- if and $sidecar $v.app.enabled $v.app.image.repository (not $v.app.example) (not $v.app.image.tag) (not $v.app.image.digest) }}
+app.image.tag: name a tag, or app.image.digest
+{{- end }}
+{{- if and $v.autoscaling.enabled (gt (int $v.autoscaling.minReplicas) (int $v.autoscaling.maxReplicas)) }}
+autoscaling.minReplicas: {{ $v.autoscaling.minReplicas }} is more than autoscaling.maxReplicas ({{ $v.autoscaling.maxReplicas }})
+{{- end }}
+{{- if and $v.autoscaling.enabled (not $v.autoscaling.targetCPUUtilizationPercentage) (not $v.autoscaling.targetMemoryUtilizationPercentage) (not $v.autoscaling.metrics) }}
+autoscaling.metrics: without a target for CPU or memory it needs at least one
+{{- end }}
+{{- if and (not (kindIs "invalid" $v.podDisruptionBudget.minAvailable)) (not (kindIs "invalid" $v.podDisruptionBudget.maxUnavailable)) }}
+podDisruptionBudget.minAvailable: set it or maxUnavailable, not both
+{{- end }}
+{{- $urls := list -}}
+{{- if $v.redis.url }}{{ $urls = append $urls "redis.url" }}{{ end -}}
+{{- if $v.redis.urlSecret.name }}{{ $urls = append $urls "redis.urlSecret.name" }}{{ end -}}
+{{- if $v.redis.bundled.enabled }}{{ $urls = append $urls "redis.bundled.enabled" }}{{ end -}}
+{{- if gt (len $urls) 1 }}
+{{ first $urls }}: set only one of {{ join " and " $urls }}
+{{- end }}
+{{- /* Not by the schema, whose message would show the value, with a password in it. */}}
+{{- if contains "@" $v.redis.url }}
+redis.url: a user or password in it could be read in the pod; use redis.auth, or redis.urlSecret for the whole URL
+{{- else if not (regexMatch "^((redis|rediss)([+](sentinel|cluster))?://.+|memory://)?$" $v.redis.url) }}
+redis.url: allowed are redis://, rediss://, redis+sentinel://, redis+cluster://, rediss+...:// and memory://
+{{- end }}
+{{- if and $v.redis.auth.password $v.redis.auth.existingSecret }}
+redis.auth.password: redis.auth.existingSecret is set, too; set one of them
+{{- end }}
+{{- if and $v.redis.auth.username (not (include "sentinel.redisSecret" .)) }}
+redis.auth.username: it is the user of a password; set redis.auth.existingSecret
+{{- end }}
+{{- if and $v.redis.auth.username $v.redis.bundled.enabled }}
+redis.auth.username: the bundled Redis has only its default user
+{{- end }}
+{{- if and $v.redis.auth.sentinelPasswordKey (not $v.redis.auth.existingSecret) }}
+redis.auth.sentinelPasswordKey: it is a key of redis.auth.existingSecret, which is not set
+{{- end }}
+{{- if and $v.policy.content $v.policy.existingConfigMap }}
+policy.content: policy.existingConfigMap is set, too; set one of them
+{{- end }}
+{{- if kindIs "string" $v.policy.content }}
+{{- $parsed := fromYaml $v.policy.content }}
+{{- if hasKey $parsed "Error" }}
+policy.content: is not a YAML mapping: {{ $parsed.Error | replace "\n" " " }}
+{{- end }}
+{{- end }}
+{{- if and $v.rateLimit.files $v.rateLimit.existingConfigMap }}
+rateLimit.files: rateLimit.existingConfigMap is set, too; set one of them
+{{- end }}
+{{- if and (kindIs "map" $v.policy.content) (include "sentinel.rateLimitMap" .) }}
+{{- if $v.policy.content.ratelimit }}
+policy.content.ratelimit: rateLimit has files, too; Sentinel takes limits from one of the two
+{{- end }}
+{{- end }}
+{{- range $name, $content := $v.rateLimit.files }}
+{{- if kindIs "string" $content }}
+{{- $parsed := fromYaml $content }}
+{{- if hasKey $parsed "Error" }}
+rateLimit.files.{{ $name }}: is not a YAML mapping: {{ $parsed.Error | replace "\n" " " }}
+{{- else if not $parsed.domain }}
+rateLimit.files.{{ $name }}: has no domain
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if and $v.config.tracing.enabled (not $v.config.tracing.otlpEndpoint) }}
+config.tracing.otlpEndpoint: tracing is enabled, so it is needed
+{{- else if not (regexMatch "^((https?|grpcs?)://[^@ ]+)?$" $v.config.tracing.otlpEndpoint) }}
+config.tracing.otlpEndpoint: allowed are http://, https://, grpc:// and grpcs:// without user and password
+{{- end }}
+{{- if not $v.metrics.enabled }}
+{{- range $name := list "serviceMonitor" "podMonitor" }}
+{{- if (index $v.metrics $name).enabled }}
+metrics.{{ $name }}.enabled: metrics.enabled is false, so there is nothing to scrape
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if and $v.metrics.serviceMonitor.enabled (not $v.metrics.service.enabled) }}
+metrics.serviceMonitor.enabled: it needs metrics.service.enabled
+{{- end }}
+{{- if and $v.metrics.serviceMonitor.enabled $v.metrics.podMonitor.enabled }}
+metrics.podMonitor.enabled: metrics.serviceMonitor.enabled is set, too; every pod would be scraped twice
+{{- end }}
+{{- if and $v.metrics.prometheusRule.enabled (not (.Files.Get "files/alerts.yaml")) }}
+metrics.prometheusRule.enabled: this copy of the chart has no files/alerts.yaml
+{{- end }}
+{{- if and $v.metrics.dashboard.enabled (not (.Files.Get "files/dashboard.json")) }}
+metrics.dashboard.enabled: this copy of the chart has no files/dashboard.json
+{{- end }}
+{{- $ports := ternary (list "envoy.port" "envoy.adminPort" "app.port" "ports.metrics") (list "ports.grpc" "ports.metrics") $sidecar -}}
+{{- $numbers := dict "envoy.port" $v.envoy.port "envoy.adminPort" $v.envoy.adminPort "app.port" $v.app.port "ports.metrics" $v.ports.metrics "ports.grpc" $v.ports.grpc -}}
+{{- $taken := dict -}}
+{{- range $name := $ports }}
+{{- $number := toJson (get $numbers $name) }}
+{{- with get $taken $number }}
+{{ $name }}: {{ . }} is the port {{ $number }}, too
+{{- end }}
+{{- $_ := set $taken $number $name }}
+{{- end }}
+{{- $own := include "sentinel.variables" . | fromJson -}}
+{{- range $v.extraEnv }}
+{{- if or (hasKey $own .name) (eq .name "REDIS_URL") }}
+extraEnv: {{ .name }} is set by the chart from its own value
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "sentinel.validate" -}}
+{{- with include "sentinel.problems" . | trim -}}
+{{- fail (printf "\n%s" .) -}}
+{{- end -}}
+{{- end }}

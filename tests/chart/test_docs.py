@@ -1,0 +1,72 @@
+"""The commands and values that documentation shows are taken; its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+from support.helm import CHART, ROOT, Helm, containers
+
+from sentinel_ext.settings import Settings
+
+PAGE = ROOT / "docs" / "install" / "helm.md"
+PAGES = [PAGE, CHART / "README.md", ROOT / "README.md"]
+
+
+def installs() -> list[str]:
+    """Every `helm install` of the pages, on one line each."""
+    text = "\n".join(page.read_text() for page in PAGES).replace("\\\n", " ")
+    return sorted({line.strip() for line in re.findall(r"^helm install .*", text, re.MULTILINE)})
+
+
+def values_of(command: str) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, value in re.findall(r"--set(?:-file)? ([\w.]+)=(\S+)", command):
+        *above, last = name.split(".")
+        inner = values
+        for key in above:
+            inner = inner.setdefault(key, {})
+        inner[last] = (
+            "plans: {}\n" if "--set-file" in command and last == "content" else yaml.safe_load(value)
+        )
+    return values
+
+
+def test_there_is_an_install_for_each_mode() -> None:
+    assert 3 <= len(installs())
+    assert {None, "sidecar"} == {values_of(command).get("mode") for command in installs()}
+
+
+@pytest.mark.parametrize("command", installs())
+def test_the_command_installs_pods(helm: Helm, command: str) -> None:
+    rendered = helm.render(values_of(command), release=command.split()[2])
+
+    assert "sentinel" in containers(rendered.one("Deployment"))
+
+
+def test_the_values_of_the_page_are_taken(helm: Helm) -> None:
+    blocks = re.findall(r"```yaml\n(mode: sidecar\n.*?)```", PAGE.read_text(), re.DOTALL)
+
+    (values,) = (yaml.safe_load(block) for block in blocks)
+    assert "registry.example.com/shop/app:7" in str(helm.render(values).one("Deployment"))
+
+
+def test_names_of_values_and_variables_exist(helm: Helm) -> None:
+    """Of what stands in backquotes with a dot in it, or in capitals."""
+    known = {name.upper() for name in Settings.model_fields}
+    table = set(re.findall(r"^\| `([\w.]+)` \|", (CHART / "README.md").read_text(), re.MULTILINE))
+    parts = {name.rsplit(".", count)[0] for name in table for count in range(4)}
+    text = PAGE.read_text()
+
+    dotted = set(re.findall(r"`([a-z]\w*(?:\.\w+)+)(?::[^`]*)?`", text)) - {"sentinel.sidecar"}
+    assert 10 < len(dotted)
+    assert dotted <= parts
+    assert set(re.findall(r"`([A-Z]+_[A-Z_]+)`", text)) <= known
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"

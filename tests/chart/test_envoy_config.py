@@ -1,0 +1,174 @@
+"""The ConfigMap's Envoy bootstrap is what `sentinel-ext envoy-config` prints for the same settings."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from support.envoy import validate
+from support.helm import FAST, Helm, Rendered, containers, environment
+
+from sentinel_ext.address import Address
+from sentinel_ext.envoy_config import options_from, render
+from sentinel_ext.policy.loader import load_policy, parse_policy
+from sentinel_ext.settings import Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# envoy-data-plane says it once, when its types are loaded.
+pytestmark = pytest.mark.filterwarnings("ignore:Using `@model_validator` with mode='after'")
+
+HTTP = "envoy.extensions.filters.network.http_connection_manager"
+EXAMPLE: dict[str, Any] = {"mode": "sidecar", "app": {"example": True}}
+
+
+def chart_config(rendered: Rendered) -> dict[str, Any]:
+    text = rendered.one("ConfigMap", "-envoy")["data"]["envoy.yaml"]
+    parsed: dict[str, Any] = yaml.load(text, FAST)
+    return parsed
+
+
+def own_config(rendered: Rendered, values: dict[str, Any]) -> dict[str, Any]:
+    """Render it as the command does, from the variables of the rendered container and the rendered policy."""
+    settings = Settings.load(environment(containers(rendered.one("Deployment"))["sentinel"]), env_file=None)
+    defaults = (settings.plan_defaults, settings.tenant_header)
+    maps = [one for one in rendered.objects if one["metadata"]["name"].endswith("-policy")]
+    policy = (
+        parse_policy(maps[0]["data"]["policy.yaml"], "policy.yaml", *defaults)
+        if maps
+        else load_policy(None, *defaults)
+    )
+    envoy = values.get("envoy", {})
+    options = options_from(
+        settings,
+        policy,
+        listen_host=envoy.get("listenHost", "0.0.0.0"),
+        admin_address=Address(host="127.0.0.1", port=envoy.get("adminPort", 9901)),
+        check_timeout_ms=envoy.get("checkTimeoutMs", 200),
+        ratelimit_domain=envoy.get("rateLimitDomain", ""),
+        otlp=Address.parse(envoy["otlpAddress"]) if "otlpAddress" in envoy else None,
+    )
+    parsed: dict[str, Any] = yaml.load(render(options), FAST)
+    return parsed
+
+
+POLICIES: dict[str, Any] = {
+    "none": None,
+    "two headers": {"identify": [{"header": "X-One"}, {"jwt_claim": "tenant"}, {"header": "x-request-id"}]},
+    "no header": {"identify": [{"principal": True}]},
+    "text": "identify: [{header: X-Text}]\n",
+    "nothing of it": {"plans": {"gold": {"limit": 5}}},
+}
+
+
+@pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"config": {"failOpen": False, "requestTimeoutMs": 1001, "tenantHeader": "X-Tenant"}},
+        {
+            "config": {"workers": 2},
+            "envoy": {"rateLimitDomain": "shop", "checkTimeoutMs": 1000, "port": 80, "adminPort": 9},
+        },
+        {
+            "config": {"failOpen": False},
+            "envoy": {"rateLimitDomain": "yes", "listenHost": "::", "checkTimeoutMs": 5},
+            "app": {"example": True, "port": 65535},
+        },
+    ],
+    ids=["defaults", "closed", "workers and limits", "ipv6"],
+)
+def test_it_is_what_the_command_prints(helm: Helm, more: dict[str, Any], policy: object) -> None:
+    values = {**EXAMPLE, **more, "policy": {"content": policy}}
+    rendered = helm.render(values)
+
+    assert own_config(rendered, values) == chart_config(rendered)
+
+
+@pytest.mark.parametrize(
+    "tracing",
+    [
+        {"enabled": False},
+        {"enabled": True},
+        {"enabled": True, "sampler": "traceidratio", "samplerRatio": 0.25},
+        {"enabled": True, "sampler": "parentbased_traceidratio", "samplerRatio": 0},
+        {"enabled": True, "sampler": "traceidratio"},
+        {"enabled": True, "sampler": "parentbased_always_off", "samplerRatio": 0.5},
+        {"enabled": True, "sampler": "always_on", "samplerRatio": 0.5},
+    ],
+    ids=str,
+)
+def test_envoys_own_spans_too(helm: Helm, tracing: dict[str, Any]) -> None:
+    given = {"otlpEndpoint": "grpc://collector.svc:4317", **tracing}
+    # One address for each: a name, IPv4, IPv6.
+    address = ("collector.svc:4317", "10.0.0.1:1", "[fd00::1]:65535")[len(tracing) - 1]
+    values = {**EXAMPLE, "config": {"tracing": given}, "envoy": {"otlpAddress": address}}
+    rendered = helm.render(values)
+
+    assert own_config(rendered, values) == chart_config(rendered)
+
+
+def test_the_files_of_ci_too(ci: dict[str, Rendered], ci_values: dict[str, Any]) -> None:
+    for name in ("sidecar-example", "sidecar-full"):
+        assert own_config(ci[name], ci_values[name]) == chart_config(ci[name])
+
+
+def test_a_policy_that_the_chart_cannot_read_has_its_headers_named(helm: Helm) -> None:
+    policy = {"existingConfigMap": "plans"}
+    values = {**EXAMPLE, "policy": policy, "envoy": {"tenantHeaders": ["x-a", "x-b"]}}
+    config = str(chart_config(helm.render(values)))
+
+    assert "{'exact': 'x-a'}, {'exact': 'x-b'}" in config
+    assert "x-tenant-id" not in config
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("mesh", ["envoy"])
+def test_envoy_takes_the_snippet_of_the_notes(helm: Helm, tmp_path: Path, mesh: str) -> None:
+    notes = helm.render({"mesh": mesh, "config": {"failOpen": False}}).notes
+    snippet = yaml.safe_load(notes.partition("chooses another):\n")[2].partition("\nWith the")[0])
+    filters = [*snippet["http_filters"], {"name": "envoy.filters.http.router", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}]  # fmt: skip
+    manager = {
+        "@type": f"type.googleapis.com/{HTTP}.v3.HttpConnectionManager",
+        "stat_prefix": "x",
+        "route_config": {"virtual_hosts": [{"name": "x", "domains": ["*"]}]},
+        "http_filters": filters,
+    }
+    chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+    where = {"socket_address": {"address": "127.0.0.1", "port_value": 1}}
+    listeners = [{"name": "x", "address": where, "filter_chains": [chain]}]
+    path = tmp_path / "envoy.yaml"
+    path.write_text(
+        yaml.safe_dump({"static_resources": {"listeners": listeners, "clusters": snippet["clusters"]}})
+    )
+
+    done = validate(path)
+
+    assert 0 == done.returncode, done.stderr
+    assert "rel-sentinel-headless.shop.svc.cluster.local" in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("mesh", "kinds"),
+    [
+        ("istio", [None, "AuthorizationPolicy", "Telemetry"]),
+        ("envoy-gateway", ["SecurityPolicy"]),
+        ("contour", ["ExtensionService", "HTTPProxy"]),
+        ("kgateway", ["GatewayExtension", "TrafficPolicy"]),
+        ("emissary", ["AuthService"]),
+    ],
+)
+def test_the_notes_have_a_snippet_for_each_mesh(helm: Helm, mesh: str, kinds: list[str | None]) -> None:
+    notes = helm.render({"mesh": mesh, "service": {"port": 9191}}).notes
+    text = notes.partition("chooses another):\n")[2].partition("\n\nRedis:")[0]
+    parts = list(yaml.safe_load_all(textwrap.dedent(text)))
+
+    assert kinds == [part.get("kind") for part in parts]
+    assert "rel-sentinel" in str(parts[0])
+    assert "9191" in text
+    assert "no Redis was named" in notes

@@ -1,0 +1,65 @@
+"""`sentinel.sidecar` in a chart of somebody else's."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from support.helm import CHART, Helm, Rendered, containers, environment
+from support.kubernetes import VERSIONS, problems
+
+PARENT = Path(__file__).parent / "parent"
+
+
+@pytest.fixture(scope="module")
+def parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The chart with what `helm dependency update` would put into charts/."""
+    chart = tmp_path_factory.mktemp("charts") / "shop"
+    shutil.copytree(PARENT, chart)
+    shutil.copytree(CHART, chart / "charts" / "sentinel")
+    return chart
+
+
+@pytest.fixture(scope="module")
+def rendered(helm: Helm, parent: Path) -> Rendered:
+    return helm.render(chart=parent)
+
+
+def test_its_pod_gets_both_sidecars_and_kubernetes_takes_it(rendered: Rendered) -> None:
+    spec = rendered.one("Deployment")["spec"]["template"]["spec"]
+
+    assert ["migrate", "sentinel", "envoy"] == [one["name"] for one in spec["initContainers"]]
+    assert ["Deployment"] == [one["kind"] for one in rendered.objects if one["kind"] == "Deployment"]
+    assert [] == [
+        problem for version in VERSIONS for one in rendered.objects for problem in problems(one, version)
+    ]
+
+
+def test_what_the_sidecars_read_is_in_the_release(rendered: Rendered) -> None:
+    deployment = rendered.one("Deployment")
+    maps = {one["metadata"]["name"] for one in rendered.objects if one["kind"] == "ConfigMap"}
+    volumes = deployment["spec"]["template"]["spec"]["volumes"]
+
+    assert {"rel-sentinel-envoy", "rel-sentinel-policy"} == maps
+    assert maps == {one["configMap"]["name"] for one in volumes if "configMap" in one}
+    given = environment(containers(deployment)["sentinel"])
+    assert "/etc/sentinel/policy/policy.yaml" == given["POLICY_FILE"]
+    assert "http://127.0.0.1:8080" == given["DOWNSTREAM_URL"]
+    assert "checksum/envoy" in deployment["spec"]["template"]["metadata"]["annotations"]
+
+
+def test_a_change_of_its_values_reaches_envoys_file(helm: Helm, parent: Path) -> None:
+    rendered = helm.render({"sentinel": {"app": {"port": 9999}}}, chart=parent)
+    config = yaml.safe_load(rendered.one("ConfigMap", "-envoy")["data"]["envoy.yaml"])
+
+    upstream = config["static_resources"]["clusters"][1]
+    assert "9999" in str(upstream["load_assignment"])
+
+
+def test_the_docs_show_this_chart() -> None:
+    page = (CHART.parents[1] / "docs" / "install" / "helm.md").read_text()
+
+    template = (PARENT / "templates" / "deployment.yaml").read_text()
+    assert template in page
