@@ -30,8 +30,8 @@ from sentinel_ext.server.admin import AdminServer
 from sentinel_ext.server.breakers import BreakerPages
 from sentinel_ext.server.grpcio import GrpcioServer
 from sentinel_ext.server.lean import LeanServer
+from sentinel_ext.server.live_status import StatusPages
 from sentinel_ext.server.ratelimits import RateLimitPages
-from sentinel_ext.server.status import StatusPages
 from sentinel_ext.services.authorization import Authorization
 from sentinel_ext.store.batcher import Batcher
 from sentinel_ext.store.factory import make_store

@@ -1,7 +1,7 @@
 """The status page's source: one snapshot of this process, or of all workers through the supervisor.
 
 Totals are noted every second, about 10 µs, so that whoever opens the page sees the last two minutes. All else
-is read only while somebody looks (server/status.py).
+is read only while somebody looks (server/live_status.py).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from sentinel_ext.core.snapshot import (
 )
 from sentinel_ext.core.tenant import MAX_TENANTS
 from sentinel_ext.core.timeline import Timeline
-from sentinel_ext.server.status import NoSnapshotError
+from sentinel_ext.server.live_status import NoSnapshotError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

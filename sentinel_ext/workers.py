@@ -24,8 +24,8 @@ from sentinel_ext.errors import StartError
 from sentinel_ext.overview import WorkersOverview
 from sentinel_ext.server.admin import AdminServer
 from sentinel_ext.server.breakers import BreakerPages, StoreAwayError, UnknownUpstreamError
+from sentinel_ext.server.live_status import StatusPages
 from sentinel_ext.server.ratelimits import NoSuchLimitError, RateLimitPages
-from sentinel_ext.server.status import StatusPages
 from sentinel_ext.telemetry.summing import WorkerMetrics
 
 if TYPE_CHECKING:

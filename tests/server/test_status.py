@@ -13,8 +13,8 @@ import pytest
 from support.admin import admin_of
 from support.snapshots import make_row, make_snapshot
 
-from sentinel_ext.server import status
-from sentinel_ext.server.status import MAX_STREAMS, NoSnapshotError, StatusPages
+from sentinel_ext.server import live_status as status
+from sentinel_ext.server.live_status import MAX_STREAMS, NoSnapshotError, StatusPages
 
 if TYPE_CHECKING:
     import aiohttp

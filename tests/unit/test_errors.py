@@ -26,8 +26,8 @@ CASES = [
 ]  # fmt: skip
 
 
-def raising(error: BaseException) -> Callable[[], None]:
-    def app() -> None:
+def raising(error: BaseException) -> Callable[..., None]:
+    def app(**_options: object) -> None:
         raise error
 
     return app

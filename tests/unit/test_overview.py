@@ -24,7 +24,7 @@ from sentinel_ext.core.tenant import MAX_TENANTS, Tenants
 from sentinel_ext.host import HostSignals
 from sentinel_ext.inspection import Inspector
 from sentinel_ext.overview import STAGES, Overview, WorkersOverview
-from sentinel_ext.server.status import NoSnapshotError
+from sentinel_ext.server.live_status import NoSnapshotError
 from sentinel_ext.store.memory import MemoryStore
 from sentinel_ext.telemetry.metrics import Metrics
 
