@@ -10,7 +10,7 @@ GO_TOOLS := $(GO_BIN)/grpcurl $(GO_BIN)/h2spec
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test debugging-docs peer bench fuzz fuzz-guided sim sim-check lint tools chromium screenshots format
-.PHONY: protos schema chart chart-tools examples clean
+.PHONY: promtool dashboard protos schema chart chart-tools examples clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -60,6 +60,17 @@ $(GO_TOOLS):
 	done; cat $@.log >&2; exit 1
 
 peer: .tools/bin/ratelimit-peer ## build envoyproxy/ratelimit, to measure beside it (needs Go)
+
+promtool: .tools/bin/promtool ## build Prometheus' promtool, which runs the alerts' cases (needs Go, takes minutes)
+
+.tools/bin/promtool:
+	@command -v go >/dev/null || { echo "NO GO ON PATH: promtool cannot be built" >&2; exit 1; }
+	@mkdir -p $(GO_BIN)
+	@echo "building promtool (once)" >&2
+	@GOBIN=$(CURDIR)/$(GO_BIN) GOFLAGS=-trimpath go install github.com/prometheus/prometheus/cmd/promtool@v0.316.0
+
+dashboard: $(STAMP) ## write deploy/grafana/sentinel.json from its rows
+	@$(BIN)/python deploy/grafana/dashboard.py
 
 # A commit, because the project makes no releases.
 .tools/bin/ratelimit-peer: PEER := github.com/envoyproxy/ratelimit/src/service_cmd@v1.4.1-0.20260122083618-3fb702589d36
