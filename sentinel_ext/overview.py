@@ -1,6 +1,6 @@
 """The status page's source: one snapshot of this process, or of all workers through the supervisor.
 
-Totals are noted every second, about 10 µs, so that whoever opens the page sees the last two minutes. All else
+Totals are noted every second, about 15 µs, so that whoever opens the page sees the last two minutes. All else
 is read only while somebody looks (server/live_status.py).
 """
 
