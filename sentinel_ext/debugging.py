@@ -22,14 +22,13 @@ if TYPE_CHECKING:
     from sentinel_ext.core.identify import Caller
     from sentinel_ext.core.model import Mode, Stage
     from sentinel_ext.core.policy import Policy, Source
-    from sentinel_ext.core.ratelimit.explain import LimitsExplanation
     from sentinel_ext.core.ratelimit.outcome import Problem
     from sentinel_ext.core.ratelimit.query import Query
     from sentinel_ext.core.tenant import Tenants
     from sentinel_ext.core.usage import Order
     from sentinel_ext.core.views import BreakerView, PressureView, TenantView
     from sentinel_ext.engine import Engine
-    from sentinel_ext.explaining import Explained
+    from sentinel_ext.explaining import Explained, ExplainedLimits
     from sentinel_ext.feedback import Feedback
     from sentinel_ext.ratelimits import RateLimiting
     from sentinel_ext.services.registry import Answer, HotStream, Unary
@@ -74,7 +73,7 @@ class Debugging:
         self.inspector = Inspector(instance, policy, tenants, controller, store, clocks)
         self.modes = StageModes(store, make_modes(store), policy)
         self._explainer = Explainer(engine, tenants, controller, self.modes, store)
-        self._limits = ratelimits.explainer(controller)
+        self._limits, self._controller = ratelimits.explainer(), controller
         self._actions = Actions(self.inspector, tenants, feedback.control, self.modes, store, may_act=may_act)
         self._engine, self._ratelimits = engine, ratelimits
         self.watching = Watching(clock.monotonic_ns, clock.wall_s)
@@ -126,9 +125,9 @@ class Debugging:
         """See explaining.py."""
         return await self._explainer.check(caller)
 
-    async def explain_limits(self, query: Query) -> LimitsExplanation | Problem:
+    async def explain_limits(self, query: Query) -> ExplainedLimits | Problem:
         """See explaining.py."""
-        return await self._limits.explain(query)
+        return await self._limits.explain(query, self._controller, clock.monotonic_ns())
 
     async def tenant(self, name: str) -> TenantView:
         """See inspection.py; likewise the next three."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,20 +16,20 @@ from sentinel_ext.core.explain.looks import Explanation
 from sentinel_ext.core.explain.stages import Scene, window_query
 from sentinel_ext.core.explain.who import Who, who
 from sentinel_ext.core.model import Mode, Stage
-from sentinel_ext.core.ratelimit.explain import Asked, explain_limits, lines_of
+from sentinel_ext.core.ratelimit.explain import LimitsLook, begin
 from sentinel_ext.core.ratelimit.outcome import Problem
 from sentinel_ext.core.window import WindowReply
 from sentinel_ext.store.base import Answer, StoreError
 from sentinel_ext.store.looking import LOOK_TIMEOUT_S, look
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from sentinel_ext.core.controller import Controller
     from sentinel_ext.core.identify import Caller
     from sentinel_ext.core.ratelimit.asks import CounterAnswer, CounterAsk
-    from sentinel_ext.core.ratelimit.explain import LimitsExplanation
-    from sentinel_ext.core.ratelimit.pending import Options
+    from sentinel_ext.core.ratelimit.limiter import Limiter
+    from sentinel_ext.core.ratelimit.outcome import Outcome
     from sentinel_ext.core.ratelimit.planner import Planner
     from sentinel_ext.core.ratelimit.query import Query
     from sentinel_ext.core.tenant import Tenants
@@ -97,43 +98,48 @@ def _reply(answer: Answer | StoreFault, hits: int, limit: int) -> WindowReply | 
     return WindowReply(fits, answer.used, answer.reset_us, answer.retry_us, answer.slot)
 
 
+class ExplainedLimits(msgspec.Struct, frozen=True):
+    """A rate limit request, explained. `headers`: what the client would get, by the server's style."""
+
+    looked: LimitsLook
+    headers: Sequence[tuple[str, str]]
+
+
 class LimitExplainer:
     """Explains rate limit requests. Belongs to one event loop."""
 
     def __init__(
         self,
         planner: Planner,
-        controller: Controller,
-        options: Options,
+        limiter: Limiter,
         store: LimitStore,
-        now_ns: Callable[[], int],
+        headers: Callable[[Outcome], Sequence[tuple[str, str]]],
     ) -> None:
-        """Look at these."""
-        self._planner, self._controller, self._options = planner, controller, options
-        self._store, self._now_ns = store, now_ns
+        """Look at these; `headers` makes what a response would have."""
+        self._planner, self._limiter = planner, limiter
+        self._store, self._headers = store, headers
 
-    async def explain(self, query: Query) -> LimitsExplanation | Problem:
+    async def explain(self, query: Query, controller: Controller, now_ns: int) -> ExplainedLimits | Problem:
         """Explain a request, or say why none can be decided."""
-        lines = lines_of(self._planner, query)
-        if isinstance(lines, Problem):
-            return lines
-        answers = iter(await self._look([ask for line in lines for _, _, ask in line.counted]))
-        said = [[next(answers) for _ in line.counted] for line in lines]
-        return explain_limits(
-            lines, said, Asked(self._planner, self._controller, self._options, self._now_ns())
+        options, instances = self._limiter.options, self._limiter.instances()
+        looking = begin(self._planner, query, options, instances, now_ns)
+        if isinstance(looking, Problem):
+            return looking
+        looked = looking.look(await self._said(looking.asks), options, controller)
+        return ExplainedLimits(
+            looked, () if isinstance(looked.outcome, Problem) else self._headers(looked.outcome)
         )
 
-    async def _look(self, asks: Sequence[CounterAsk]) -> list[CounterAnswer | StoreFault]:
-        """Ask for each counter by itself: an answer must not depend on the others of its request."""
+    async def _said(self, asks: tuple[CounterAsk, ...]) -> tuple[CounterAnswer, ...] | StoreFault:
         if not asks:
-            return []
+            return ()
         if not self._store.is_available():
-            return [StoreFault.UNREACHABLE] * len(asks)
+            return StoreFault.UNREACHABLE
         try:
             async with asyncio.timeout(LOOK_TIMEOUT_S):
-                answers = await self._store.decide([(ask,) for ask in asks])
+                (answer,) = await self._store.decide([asks])
         except TimeoutError:
-            return [StoreFault.TIMEOUT] * len(asks)
+            return StoreFault.TIMEOUT
         except StoreError as error:
-            return [error.fault] * len(asks)
-        return [answer if isinstance(answer, StoreFault) else answer[0] for answer in answers]
+            return error.fault
+        return answer

@@ -67,7 +67,7 @@ class RateLimiting:
         Args:
             called: told (seconds, requests, fault or None) of every store call.
         """
-        options = self._options = Options(
+        options = Options(
             shadow=settings.ratelimit_shadow_mode,
             quota=settings.ratelimit_quota_mode,
             metadata=settings.ratelimit_dynamic_metadata,
@@ -98,9 +98,9 @@ class RateLimiting:
             return traced.methods()
         return RateLimits(self.limiting.decide, self._headers, failed).methods()
 
-    def explainer(self, controller: Controller) -> LimitExplainer:
+    def explainer(self) -> LimitExplainer:
         """Make what explains requests to people."""
-        return LimitExplainer(self._planner, controller, self._options, self._store, clock.monotonic_ns)
+        return LimitExplainer(self._planner, self._limiter, self._store, self._headers)
 
     def set_instances(self, instances: Callable[[], int]) -> None:
         """Say where the number of instances stands."""

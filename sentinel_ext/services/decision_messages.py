@@ -10,10 +10,10 @@ from sentinel_ext.core.explain.looks import (
     BucketNumbers,
     PressureNumbers,
     StageLook,
-    Verdict,
     WindowNumbers,
 )
-from sentinel_ext.core.ratelimit.outcome import Cause
+from sentinel_ext.core.ratelimit import explained
+from sentinel_ext.core.ratelimit.outcome import Cause, Problem
 from sentinel_ext.services import answer
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sentinel_ext.core.explain.looks import Explanation
     from sentinel_ext.core.explain.who import Who
     from sentinel_ext.core.model import Plan, Stage
-    from sentinel_ext.core.ratelimit.explain import LimitLook, LimitsExplanation, LineLook
+    from sentinel_ext.core.ratelimit.explain import LimitLook, LimitsLook, LineLook
     from sentinel_ext.core.tenant import Tenant
     from sentinel_ext.core.views import BreakerView, Change, PressureView, TenantView, UpstreamView
 
@@ -173,30 +173,38 @@ def _breaker(numbers: BreakerNumbers | BreakerView) -> pb.BreakerNumbers:
     )
 
 
-def limits_response(explanation: LimitsExplanation, instance: str) -> pb.ExplainResponse:
-    """Write what was explained of a rate limit request."""
-    cause = explanation.cause
-    passes = cause is None and not explanation.is_undecided
-    reason = Cause.STORE_UNAVAILABLE if explanation.is_undecided else cause
+def limits_response(
+    looked: LimitsLook, headers: Iterable[tuple[str, str]], instance: str
+) -> pb.ExplainResponse:
+    """Write what was explained of a rate limit request, and the headers that the client would get."""
+    outcome = looked.outcome
+    if isinstance(outcome, Problem):
+        # Envoy's own answer, which nobody here knows.
+        allowed, reason, http_status = False, Cause.STORE_UNAVAILABLE.value, 0
+    else:
+        allowed = not outcome.over
+        reason = "allowed" if outcome.cause is None else outcome.cause.value
+        http_status = _HTTP_OK if allowed else _HTTP_OVER
     return pb.ExplainResponse(
-        sentence=explanation.sentence,
-        advice=explanation.advice,
-        allowed=passes,
-        reason="allowed" if reason is None else reason.value,
-        # Undecided: Envoy's own answer, which nobody here knows.
-        http_status=_HTTP_OK if passes else 0 if explanation.is_undecided else _HTTP_OVER,
-        descriptors=[_descriptor(line) for line in explanation.lines],
+        sentence=explained.sentence(looked),
+        advice=explained.advice(looked),
+        allowed=allowed,
+        reason=reason,
+        http_status=http_status,
+        descriptors=[_descriptor(line) for line in looked.lines],
+        client_headers=_headers((name.lower(), value) for name, value in headers),
         instance=instance,
     )
 
 
 def _descriptor(line: LineLook) -> pb.DescriptorExplanation:
+    found = line.found
     return pb.DescriptorExplanation(
         entries=[f"{key}={value}" for key, value in line.entries],
-        rule=line.rule,
-        place=line.place,
-        why=line.why,
-        verdict=line.verdict.value if line.limits else Verdict.NONE.value,
+        rule="" if found is None else found.rule,
+        place="" if found is None else found.node.place,
+        why=explained.why(line),
+        verdict=line.verdict.value,
         shadow=line.shadow,
         quota=line.quota,
         limits=[_limit(look) for look in line.limits],

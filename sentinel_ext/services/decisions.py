@@ -31,7 +31,7 @@ from sentinel_ext.services.registry import (
 from sentinel_ext.services.sketch import SketchCaller
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from google.protobuf.message import Message
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from sentinel_ext.core.explain.who import Who
     from sentinel_ext.core.identify import Caller
     from sentinel_ext.core.policy import Source
-    from sentinel_ext.core.ratelimit.explain import LimitsExplanation
+    from sentinel_ext.core.ratelimit.explain import LimitsLook
     from sentinel_ext.core.ratelimit.query import Query
     from sentinel_ext.core.views import BreakerView, PressureView, TenantView
     from sentinel_ext.services.decision_watch import Watching
@@ -70,6 +70,15 @@ class Explained(Protocol):
     def set_stages(self) -> frozenset[Stage]: ...  # noqa: D102
 
 
+class ExplainedLimits(Protocol):
+    """See explaining.ExplainedLimits."""
+
+    @property
+    def looked(self) -> LimitsLook: ...  # noqa: D102
+    @property
+    def headers(self) -> Sequence[tuple[str, str]]: ...  # noqa: D102
+
+
 class House(Protocol):
     """What the service asks. Methods raise SentinelErrors, which own their status."""
 
@@ -81,7 +90,7 @@ class House(Protocol):
         ...
 
     async def explain_check(self, caller: Caller) -> Explained: ...  # noqa: D102
-    async def explain_limits(self, query: Query) -> LimitsExplanation | Problem: ...  # noqa: D102
+    async def explain_limits(self, query: Query) -> ExplainedLimits | Problem: ...  # noqa: D102
     async def tenant(self, name: str) -> TenantView: ...  # noqa: D102
     async def tenants(self, limit: int, order: Order, prefix: str) -> tuple[list[TenantView], int]: ...  # noqa: D102
     def pressure(self, upstream: str) -> PressureView: ...  # noqa: D102
@@ -163,7 +172,7 @@ class Decisions:
             )
         if isinstance(found, Problem):
             raise BadRequestError(f"rate_limit: {found.value}")
-        return messages.limits_response(found, self._house.instance)
+        return messages.limits_response(found.looked, found.headers, self._house.instance)
 
     async def _get_tenant(self, request: pb.GetTenantRequest) -> pb.GetTenantResponse:
         view = await self._house.tenant(_name(request.tenant, "tenant"))

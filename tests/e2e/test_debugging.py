@@ -112,6 +112,25 @@ async def test_explain_of_rate_limits_takes_nothing_either(house: House) -> None
     assert "No rule of the domain matches" in unmatched["descriptors"][0]["why"]
 
 
+async def test_explain_of_rate_limits_tells_the_headers_that_then_come(house: House) -> None:
+    entry = {"key": "user", "value": somebody("user")}
+    request = {"domain": "shop", "descriptors": [{"entries": [entry]}]}
+    for remaining in ("1", "0", "0"):
+        explained = await house.first.call("Explain", rate_limit=request)
+        told = {each["name"]: each["value"] for each in explained["client_headers"]}
+        met = await house.first.should_rate_limit(request)
+
+        waits = [
+            (int(told[name]), int(met[name])) for name in ("ratelimit-reset", "retry-after") if name in met
+        ]
+        assert all(0 <= before - after <= 1 for before, after in waits)
+        assert met == told | {name: met[name] for name in ("ratelimit-reset", "retry-after") if name in told}
+        assert remaining == met["ratelimit-remaining"]
+    assert "rate_limited" == told["x-sentinel-reason"]
+    assert not explained.get("allowed", False)
+    assert "2 of 2 hits used in 1 h" in explained["sentence"]
+
+
 @pytest.mark.parametrize(
     ("request_", "text"),
     [

@@ -137,10 +137,21 @@ async def test_a_look_answers_as_if_and_counts_nothing(timed: Timed, kind: int) 
     (last,) = await one(timed, ask(kind=kind, hits=3))
 
     assert [False, False, True, False, False] == [each.over for each in (first, *looks, last)]
-    assert [7, 7, 7, 7, 10] == [each.used for each in (first, *looks, last)]
-    assert not any(each.counted for each in looks)
+    # As if: the three hits are in, the four are refused, two go back; and of all that nothing is left.
+    assert [7, 10, 7, 5, 10] == [each.used for each in (first, *looks, last)]
+    assert [True, False, True] == [each.counted for each in looks]
     assert 0 < looks[1].retry_us
     assert 0 == looks[0].retry_us
+
+
+async def test_a_look_leases_as_if_too(timed: Timed) -> None:
+    def leasing(flags: int) -> CounterAsk:
+        return ask(limit=801, lease=1_000, flags=flags)
+
+    looked = [(await one(timed, leasing(BINDING | LOOK)))[0] for _ in range(2)]
+
+    assert [(100, 101), (100, 101)] == [(each.leased, each.used) for each in looked]
+    assert 0 == (await one(timed, ask(limit=801, hits=0)))[0].used
 
 
 async def test_quotas_refuse_only_together(timed: Timed) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import grpc
 from envoy.service.auth.v3 import external_auth_pb2
+from envoy.service.ratelimit.v3 import rls_pb2
 from google.protobuf.json_format import MessageToDict, ParseDict
 
 from sentinel_ext._pb.sentinel.v1 import decision_service_pb2 as pb
@@ -55,3 +56,16 @@ class DebugClient:
             response_deserializer=external_auth_pb2.CheckResponse.FromString,
         )
         return bool((await call(request, timeout=10)).HasField("ok_response"))
+
+    async def should_rate_limit(self, request: dict[str, Any]) -> dict[str, str]:
+        """Send a real rate limit request; return the headers for the client, by their names in lower case."""
+        call = self._channel.unary_unary(
+            "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit",
+            request_serializer=rls_pb2.RateLimitRequest.SerializeToString,
+            response_deserializer=rls_pb2.RateLimitResponse.FromString,
+        )
+        response = await call(ParseDict(request, rls_pb2.RateLimitRequest()), timeout=10)
+        return {
+            each.key.lower(): each.value or each.raw_value.decode()
+            for each in response.response_headers_to_add
+        }

@@ -57,7 +57,11 @@ async def started(redis: RedisServer, folder: Path) -> AsyncIterator[House]:
     (folder / "policy.yaml").write_text(POLICY)
     ports = [free_port(), free_port()]
     shared = {"REDIS_URL": redis.url, "STORE_TIMEOUT_MS": "2000"}
-    acting = {"ADMIN_ACTIONS": "true", "POLICY_FILE": str(folder / "policy.yaml")}
+    acting = {
+        "ADMIN_ACTIONS": "true",
+        "POLICY_FILE": str(folder / "policy.yaml"),
+        "RATELIMIT_HEADERS": "legacy",
+    }
     processes = tuple(
         Sentinel(folder, {**shared, **more, "DEBUG_GRPC_ADDRESS": f"127.0.0.1:{port}"})
         for port, more in zip(ports, (acting, {"BASE_RATE_LIMIT": "3"}), strict=True)

@@ -14,7 +14,7 @@ BINDING = 1
 QUOTA = 2
 # The hits are counted even when the request is refused.
 COUNT_DENIED = 4
-# Answer as if, and count nothing; such an ask wants no lease.
+# Answer as if, and write nothing. All requests of a call look, or none.
 LOOK = 8
 # What a counter can hold and a request can cost: above every limit, far below what a double loses.
 MAX_HITS = 2**32

@@ -5,6 +5,7 @@ Used where one instance counts alone (`memory://`). The property tests hold both
 
 from __future__ import annotations
 
+import copy
 from math import ceil
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -221,6 +222,9 @@ def make_counter(ask: CounterAsk) -> Counter:
 
 def decide(asks: Sequence[CounterAsk], counters: Sequence[Counter], now_us: int) -> tuple[CounterAnswer, ...]:
     """Check and count one request on its counters, which have been advanced to `now_us`."""
+    if asks and asks[0].flags & LOOK:
+        same: dict[int, Counter] = {}  # a counter that stands twice is copied once
+        counters = [same.setdefault(id(counter), copy.deepcopy(counter)) for counter in counters]
     refused, quotas = False, []
     for ask, counter in zip(asks, counters, strict=True):
         over = counter.is_over(ask, now_us)
@@ -238,7 +242,7 @@ def _count(ask: CounterAsk, counter: Counter, now_us: int, *, refused: bool) -> 
     # Once more: an earlier counter of this request may have been the same one.
     over, counted = counter.is_over(ask, now_us), False
     wanted = ask.hits < 0 or (ask.hits > 0 and (ask.flags & COUNT_DENIED or not (refused or over)))
-    if wanted and not ask.flags & LOOK and (ask.limit or not isinstance(counter, Gcra)):
+    if wanted and (ask.limit or not isinstance(counter, Gcra)):
         counter.add(ask, ask.hits, now_us)
         counted = True
     leased = fresh_us = 0

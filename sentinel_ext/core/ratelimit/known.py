@@ -7,6 +7,7 @@ window, which the store said when.
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 from sentinel_ext.core.ratelimit.asks import FIXED, GCRA, SLIDING, CounterAsk, GiveBack
@@ -66,6 +67,12 @@ class Known:
         self.seen, self.since_ns, self.rate = 0, now_ns, 0.0
         self.asking_until_ns, self.is_news = 0, False
         self.ring: Ring | None = None
+
+    def copy(self) -> Known:
+        """Return another that knows the same, to look what would come of it."""
+        made = copy.copy(self)
+        made.ring = None if self.ring is None else self.ring.copy()
+        return made
 
     def use(self, limit: Limit) -> None:
         """Go by `limit` from now on: what was over may not be any more. Leased hits are counted, and stay."""

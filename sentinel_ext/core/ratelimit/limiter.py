@@ -83,9 +83,10 @@ class Limiter:
             passed = usual.all_leased(plan, now_ns)
             if passed is not None:
                 return passed
-        return self._begin_parts(pending, now_ns)
+        return self.begin_parts(pending, now_ns)
 
-    def _begin_parts(self, pending: Pending, now_ns: int) -> Outcome | Pending:
+    def begin_parts(self, pending: Pending, now_ns: int) -> Outcome | Pending:
+        """Begin without the short ways; what comes of each part then stands in `pending.results`."""
         plan = pending.plan
         results, places = pending.results, pending.places
         is_refused = False

@@ -71,15 +71,6 @@ class Planner:
             self.plans[message] = plan
         return plan
 
-    def look(self, query: Query) -> list[tuple[Match | None, tuple[Limit, ...]]] | Problem:
-        """Return what applies to each descriptor, and remember nothing: (match, limits after `replaces`)."""
-        problem = self._problem(query)
-        if problem is not None:
-            return problem
-        matches = self._matches(query)
-        limits = replaced([() if found is None else found.limits for found in matches])
-        return list(zip(matches, limits, strict=True))
-
     def _problem(self, query: Query) -> Problem | None:
         if not query.domain:
             return Problem.NO_DOMAIN
@@ -93,7 +84,7 @@ class Planner:
         return None
 
     def _planned(self, query: Query, now_ns: int) -> Plan:
-        matches = self._matches(query)
+        matches = self.matches(query)
         limits = replaced([() if found is None else found.limits for found in matches])
         plan = Plan(query)
         for descriptor, found in zip(query.descriptors, matches, strict=True):
@@ -109,7 +100,8 @@ class Planner:
         plan.settle()
         return plan
 
-    def _matches(self, query: Query) -> list[Match | None]:
+    def matches(self, query: Query) -> list[Match | None]:
+        """Return what applies to each descriptor by itself; the rules are there."""
         rules = self.rules
         assert rules is not None  # noqa: S101  _problem has looked
         return [

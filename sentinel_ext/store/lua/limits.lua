@@ -7,7 +7,7 @@
 --            B  kind      0 fixed window, 1 sliding window, 2 GCRA
 --            B  flags     1 binding: over refuses the request; 2 quota: over on all of these refuses it;
 --                         4 count denied: the hits count even when the request is refused
---                         8 look: answer as if, and count nothing
+--                         8 look: answer as if, and write nothing; all requests of a call look, or none
 --            d  window    microseconds
 --            d  limit     hits per window
 --            d  burst     GCRA: the most hits at once
@@ -103,7 +103,7 @@ local function is_over(s, e)
 end
 
 local function add(s, e, hits)
-  s.dirty = true
+  s.dirty = not e.looks
   if s.kind == GCRA then
     s.ahead = max(0, s.ahead + hits * s.window / e.limit)
   elseif hits >= 0 then
@@ -186,7 +186,7 @@ while at <= size do
     local s, hits = e.state, e.hits
     -- Once more: an earlier counter of this request may have been the same one.
     local over, bits = is_over(s, e), 0
-    if not e.looks and (hits < 0 or (hits > 0 and (e.counts_denied or not (refused or over)))) then
+    if hits < 0 or (hits > 0 and (e.counts_denied or not (refused or over))) then
       if s.kind ~= GCRA or e.limit > 0 then
         add(s, e, hits)
         bits = 2
