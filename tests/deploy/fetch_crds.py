@@ -3,13 +3,10 @@
     python tests/deploy/fetch_crds.py [PROJECT...]
 
 `go mod download` brings a module; its CustomResourceDefinitions (for Istio's MeshConfig: its .proto file) are
-read, and only what a validator needs of the kinds in SOURCES is kept: no descriptions, no defaults, no CEL
-rules. A part above MAX_UNUSED_BYTES that no manifest in docs/install uses is cut out and marked; a manifest
+read, and only what a validator needs of the kinds in SOURCES is kept: no descriptions. Defaults and CEL rules
+(x-kubernetes-validations) are kept: tests/support/cel_rules.py applies them. A part above MAX_UNUSED_BYTES that no manifest in docs/install uses is cut out and marked; a manifest
 that begins to use it fails with the advice to run this again. What is kept stays under the licence of its
 project (Apache-2.0).
-
-kgateway.json and emissary.json are not made here: their modules were not to be had, so they are written by
-hand after the projects' API types, for the objects that the recipes use.
 """
 
 from __future__ import annotations
@@ -73,6 +70,18 @@ SOURCES: dict[str, tuple[str, str, tuple[str, ...], frozenset[str]]] = {
         ("pkg/k8s/apis/cilium.io/client/crds/v2/*envoyconfigs.yaml",),
         frozenset(["CiliumEnvoyConfig"]),
     ),
+    "kgateway": (
+        "github.com/kgateway-dev/kgateway/v2",
+        "v2.4.0",
+        ("install/helm/kgateway-crds/templates/gateway.kgateway.dev_*.yaml",),
+        frozenset(["BackendConfigPolicy", "GatewayExtension", "ListenerPolicy", "TrafficPolicy"]),
+    ),
+    "emissary": (
+        "github.com/emissary-ingress/emissary/v3",
+        "v3.10.0",
+        ("pkg/api/getambassador.io/crds.yaml",),
+        frozenset(["AuthService", "LogService", "Mapping", "RateLimitService"]),
+    ),
     "gateway-api": (
         "sigs.k8s.io/gateway-api",
         "v1.6.3",
@@ -99,6 +108,8 @@ KEPT = frozenset(
         "nullable",
         "x-kubernetes-preserve-unknown-fields",
         "x-kubernetes-int-or-string",
+        "x-kubernetes-validations",
+        "default",
     ]
 )
 MESH_MESSAGE = "istio.mesh.v1alpha1.MeshConfig"
@@ -116,6 +127,11 @@ def module_folder(module: str, version: str) -> Path:
 def stripped(schema: dict[str, Any]) -> dict[str, Any]:
     """Keep what a validator needs."""
     kept = {key: value for key, value in schema.items() if key in KEPT}
+    if "x-kubernetes-validations" in kept:
+        kept["x-kubernetes-validations"] = [
+            {word: rule[word] for word in ("rule", "message") if word in rule}
+            for rule in kept["x-kubernetes-validations"]
+        ]
     if "properties" in schema:
         kept["properties"] = {name: stripped(below) for name, below in sorted(schema["properties"].items())}
     for word in ("items", "additionalProperties", "not"):
@@ -145,13 +161,15 @@ def cut(schema: dict[str, Any], used: set[tuple[str, ...]], path: tuple[str, ...
         schema = schema["items"]
     for name, below in schema.get("properties", {}).items():
         if (*path, name) not in used and len(json.dumps(below)) > MAX_UNUSED_BYTES:
-            schema["properties"][name] = {"x-cut": True}
+            # A default of a part that nobody sets is there all the same, and rules read it.
+            default = {"default": below["default"]} if "default" in below else {}
+            schema["properties"][name] = {"x-cut": True, **default}
         else:
             cut(below, used, (*path, name))
 
 
 def custom_resources(folder: Path, files: tuple[str, ...], kinds: frozenset[str]) -> dict[str, Any]:
-    """Return `apiVersion/kind` → schema of all served versions."""
+    """Return `apiVersion/kind` → schema, of the served versions that recipes use, or of all if they use none."""
     found: dict[str, Any] = {}
     for path in sorted(path for pattern in files for path in folder.glob(pattern)):
         # Charts wrap their definitions in a condition.
@@ -164,7 +182,12 @@ def custom_resources(folder: Path, files: tuple[str, ...], kinds: frozenset[str]
                 if spec["names"]["kind"] in kinds and version["served"]:
                     name = f"{spec['group']}/{version['name']}/{spec['names']['kind']}"
                     found[name] = stripped(version["schema"]["openAPIV3Schema"])
-    return found
+    used = {name.rpartition("/")[2] for name in manifests()}
+    return {
+        name: schema
+        for name, schema in found.items()
+        if name in manifests() or name.rpartition("/")[2] not in used
+    }
 
 
 def mesh_config(folder: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from support.cel_rules import broken_rules
 from support.manifests import ADVICE, MESH_CONFIG, RECIPES, documents, patched, problems, schemas, strict
 
 if TYPE_CHECKING:
@@ -129,8 +130,69 @@ def test_a_wrong_type_and_a_wrong_word_are_found():
 
 def test_a_part_that_the_test_data_lacks_is_told_as_such():
     policy = documents(RECIPES / "kgateway" / "route.yaml")[1]
+    known = schemas()[f"{policy['apiVersion']}/{policy['kind']}"].schema["properties"]["spec"]["properties"]
+    name = next(name for name, part in known.items() if part.get("x-cut"))
 
-    assert [f"$.spec.rbac: {ADVICE}"] == problems({**policy, "spec": {**policy["spec"], "rbac": {}}})
+    assert [f"$.spec.{name}: {ADVICE}"] == problems({**policy, "spec": {**policy["spec"], name: {}}})
+
+
+# What JSON Schema does not see, and a cluster would refuse: by the CEL rules of the projects.
+REFUSED: list[tuple[str, str, list[str | int], Any, str]] = [
+    (
+        "kgateway/extensions.yaml",
+        "GatewayExtension",
+        ["spec", "extAuth", "grpcService", "backendRef"],
+        {"name": "sentinel"},
+        "Must have port",
+    ),
+    (
+        "kgateway/extensions.yaml",
+        "GatewayExtension",
+        ["spec", "extAuth", "grpcService", "requestTimeout"],
+        "200",
+        "invalid timeout",
+    ),
+    ("envoy-gateway/route.yaml", "SecurityPolicy", ["spec", "targetRefs", 0, "kind"], "Pod", "targetRefs"),
+    (
+        "envoy-gateway/gateway.yaml",
+        "EnvoyProxy",
+        ["spec", "telemetry", "accessLog", "settings", 0, "sinks", 0, "als"],
+        None,
+        "als",
+    ),
+    ("envoy-gateway/route.yaml", "HTTPRoute", ["spec", "rules", 0, "timeouts", "backendRequest"], "5s", "timeout"),
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "field", "value", "told"), REFUSED, ids=[r[-1] for r in REFUSED])
+def test_a_rule_that_only_the_project_knows_is_asked(
+    name: str, kind: str, field: list[str | int], value: Any, told: str
+) -> None:
+    document = copy.deepcopy(next(d for d in documents(RECIPES / name) if d["kind"] == kind))
+    holder: Any = document
+    for part in field[:-1]:
+        holder = holder[part]
+    if value is None:
+        del holder[field[-1]]
+    else:
+        holder[field[-1]] = value
+
+    assert told in " ".join(problems(document))
+
+
+def test_a_rule_that_cannot_be_asked_is_a_problem():
+    schema = {"properties": {"a": {"x-kubernetes-validations": [{"rule": "self.missing == 1"}]}}}
+
+    assert "neither yes nor no" in " ".join(broken_rules(schema, {"a": {}}))
+
+
+def test_rules_read_defaults_and_escaped_names():
+    rule = {"rule": "self.__namespace__ == 'x' && self.a__dash__b == 1", "message": "told"}
+    fields = {"namespace": {"default": "x"}, "a-b": {"type": "integer"}}
+    schema = {"properties": fields, "x-kubernetes-validations": [rule]}
+
+    assert [] == broken_rules(schema, {"a-b": 1})
+    assert ["$: told"] == broken_rules(schema, {"a-b": 2})
 
 
 def test_closing_a_schema_leaves_free_parts_free():

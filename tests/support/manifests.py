@@ -1,5 +1,7 @@
 """Manifests against the schemas of their projects, strictly: a field that no schema knows is a problem.
 
+The conditions that a schema states in CEL are asked, too (cel_rules.py).
+
 The schemas lie in tests/deploy/crds (fetch_crds.py says whence); Kubernetes' own come with
 kubernetes-validate.
 """
@@ -14,6 +16,7 @@ from typing import Any
 import jsonschema
 import kubernetes_validate
 import yaml
+from support.cel_rules import broken_rules
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "docs" / "install"
@@ -39,7 +42,7 @@ def documents(path: Path) -> list[dict[str, Any]]:
 def strict(schema: dict[str, Any]) -> dict[str, Any]:
     """Close a structural schema: what it does not name is not allowed."""
     if schema.get("x-cut"):
-        return {"not": {}, "x-cut": True}
+        return {"not": {}, **schema}
     closed = dict(schema)
     if "properties" in schema:
         closed["properties"] = {name: strict(below) for name, below in schema["properties"].items()}
@@ -78,7 +81,8 @@ def problems(document: dict[str, Any]) -> list[str]:
         return _told(schemas()[MESH_CONFIG], document["meshConfig"])
     name = f"{document['apiVersion']}/{document['kind']}"
     if name in schemas():
-        return _told(schemas()[name], document)
+        found = _told(schemas()[name], document)
+        return found or broken_rules(dict(schemas()[name].schema), document)
     try:
         kubernetes_validate.validate(document, KUBERNETES, strict=True)
     except kubernetes_validate.ValidationError as error:
