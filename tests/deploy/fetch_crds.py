@@ -4,9 +4,9 @@
 
 `go mod download` brings a module; its CustomResourceDefinitions (for Istio's MeshConfig: its .proto file) are
 read, and only what a validator needs of the kinds in SOURCES is kept: no descriptions. Defaults and CEL rules
-(x-kubernetes-validations) are kept: tests/support/cel_rules.py applies them. A part above MAX_UNUSED_BYTES that no manifest in docs/install uses is cut out and marked; a manifest
-that begins to use it fails with the advice to run this again. What is kept stays under the licence of its
-project (Apache-2.0).
+(x-kubernetes-validations) stay: tests/support/cel_rules.py applies them. A part above MAX_UNUSED_BYTES that
+no manifest in docs/install uses is cut out and marked; a manifest that begins to use it fails with the advice
+to run this again. What is kept stays under the licence of its project (Apache-2.0).
 """
 
 from __future__ import annotations
@@ -67,8 +67,11 @@ SOURCES: dict[str, tuple[str, str, tuple[str, ...], frozenset[str]]] = {
     "cilium": (
         "github.com/cilium/cilium",
         "v1.20.2",
-        ("pkg/k8s/apis/cilium.io/client/crds/v2/*envoyconfigs.yaml",),
-        frozenset(["CiliumEnvoyConfig"]),
+        (
+            "pkg/k8s/apis/cilium.io/client/crds/v2/ciliumenvoyconfigs.yaml",
+            "pkg/k8s/apis/cilium.io/client/crds/v2/ciliumnetworkpolicies.yaml",
+        ),
+        frozenset(["CiliumEnvoyConfig", "CiliumNetworkPolicy"]),
     ),
     "kgateway": (
         "github.com/kgateway-dev/kgateway/v2",
@@ -169,7 +172,7 @@ def cut(schema: dict[str, Any], used: set[tuple[str, ...]], path: tuple[str, ...
 
 
 def custom_resources(folder: Path, files: tuple[str, ...], kinds: frozenset[str]) -> dict[str, Any]:
-    """Return `apiVersion/kind` → schema, of the served versions that recipes use, or of all if they use none."""
+    """Return `apiVersion/kind` → schema, of the served versions that recipes use; of all if they use none."""
     found: dict[str, Any] = {}
     for path in sorted(path for pattern in files for path in folder.glob(pattern)):
         # Charts wrap their definitions in a condition.

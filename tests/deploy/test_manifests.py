@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 # Envoy's own configuration: Envoy judges it (test_mesh_envoy.py). A policy is judged by check-config.
 ENVOY = {"envoy/envoy.yaml", "mtls/front.yaml", "mtls/client-cluster.yaml"}
 POLICIES = {"envoy/policy.yaml"}
-PATCHES = {"mtls/deployment.patch.yaml": "sentinel/sentinel.yaml"}
+PATCHES = {
+    "mtls/deployment.patch.yaml": "sentinel/sentinel.yaml",
+    "envoy-gateway/tls.patch.yaml": "envoy-gateway/gateway.yaml",
+    "contour/tls.patch.yaml": "contour/configuration.yaml",
+    "kgateway/tls.patch.yaml": "kgateway/backend.yaml",
+}
 PROJECTS = {
     "cilium",
     "contour",
@@ -160,7 +165,13 @@ REFUSED: list[tuple[str, str, list[str | int], Any, str]] = [
         None,
         "als",
     ),
-    ("envoy-gateway/route.yaml", "HTTPRoute", ["spec", "rules", 0, "timeouts", "backendRequest"], "5s", "timeout"),
+    (
+        "envoy-gateway/route.yaml",
+        "HTTPRoute",
+        ["spec", "rules", 0, "timeouts", "backendRequest"],
+        "5s",
+        "timeout",
+    ),
 ]
 
 

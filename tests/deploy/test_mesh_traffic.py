@@ -116,7 +116,7 @@ def gateway(request: pytest.FixtureRequest, gateways: dict[str, Gateway]) -> Gat
 
 @asynccontextmanager
 async def started(house: House, name: str) -> AsyncIterator[Gateway]:
-    """Let Envoy judge a recipe, then run it; the system chooses the listener's port, as many start at once."""
+    """Let Envoy judge a recipe, then run it; many start at once, so the system chooses ports."""
     path = house.folder / f"{name}.json"
 
     def write(admin_port: int) -> None:

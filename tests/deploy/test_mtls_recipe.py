@@ -1,4 +1,4 @@
-"""docs/install/mtls.md for real: the front's Envoy before Sentinel's socket, callers with certificates and without."""
+"""docs/install/mtls.md for real: an Envoy before Sentinel's socket, callers with certificates and without."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ FOLDERS = ("/run/sentinel", "/etc/sentinel-tls", "/etc/envoy-tls", "/etc/sentine
 def moved(text: str, folder: Path) -> str:
     """Move the folders of a pod below one of ours."""
     for name in FOLDERS:
-        text = text.replace(f"{name}/", f"{folder}{name}/").replace(f"path: {name}}}", f"path: {folder}{name}}}")
+        text = text.replace(f"{name}/", f"{folder}{name}/").replace(
+            f"path: {name}}}", f"path: {folder}{name}}}"
+        )
     return text
 
 

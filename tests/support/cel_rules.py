@@ -1,7 +1,7 @@
 """The conditions inside CustomResourceDefinitions (x-kubernetes-validations), which JSON Schema leaves out.
 
-A cluster fills in defaults, then asks each rule with `self` as the part of the object that it stands at. Rules
-that compare with an older object (`oldSelf`) have nothing to say of a new one.
+A cluster fills in defaults, then asks each rule with `self` as the part of the object that it stands at.
+Rules that compare with an older object (`oldSelf`) have nothing to say of a new one.
 """
 
 from __future__ import annotations
@@ -19,8 +19,22 @@ if TYPE_CHECKING:
 
 # Words of CEL, which a rule writes with underscores when a field is called so.
 _RESERVED = frozenset(
-    "as break const continue else false for function if import in let loop namespace null package return true "
-    "var void while".split()
+    {
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "false",
+        "for",
+        "function",
+        "if",
+        "import",
+        "in",
+        "let",
+        "loop",
+    }
+    | {"namespace", "null", "package", "return", "true", "var", "void", "while"}
 )
 _ESCAPES = {"__": "__underscores__", ".": "__dot__", "-": "__dash__", "/": "__slash__"}
 

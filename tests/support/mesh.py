@@ -1,7 +1,7 @@
-"""What a mesh makes of the recipes in docs/install: its own listener, routes and clusters with their pieces put in.
+"""What a mesh makes of the recipes in docs/install: a listener, routes and clusters with their pieces put in.
 
-The names (`outbound|50051||…`, `shop/shop/http`) are what Istio 1.31, Envoy Gateway 1.9 and Cilium 1.20 give: the
-pieces aim at them. What comes out is a bootstrap that a real Envoy takes; `localised` brings it to loopback.
+The names (`outbound|50051||…`, `shop/shop/http`) are what Istio 1.31, Envoy Gateway 1.9 and Cilium 1.20 give:
+the pieces aim at them. What comes out is a bootstrap that a real Envoy takes; `localised` brings it home.
 """
 
 from __future__ import annotations
@@ -51,49 +51,54 @@ def istio_sidecar() -> Bootstrap:
 
 def envoy_gateway() -> Bootstrap:
     """Return the listener `shop/shop/http` of a Gateway, with the EnvoyPatchPolicy applied."""
-    policy = _kind("envoy-gateway/route.yaml", "SecurityPolicy")["spec"]["extAuth"]
-    proxy = _kind("envoy-gateway/gateway.yaml", "EnvoyProxy")["spec"]["telemetry"]["accessLog"]
-    als = proxy["settings"][0]["sinks"][0]["als"]
-    removed = _kind("envoy-gateway/gateway.yaml", "ClientTrafficPolicy")["spec"]["headers"]
     name, filter_name = "shop/shop/http", f"{EXT_AUTHZ}/securitypolicy/shop/orders"
-    log = {
-        "@type": f"{TYPE}.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig",
-        "common_config": {
-            "log_name": als["logName"],
-            "transport_api_version": "V3",
-            "grpc_service": {"envoy_grpc": {"cluster_name": "accesslog/sentinel/sentinel/port/50051"}},
-        },
-        "additional_response_headers_to_log": als["http"]["responseHeaders"],
-        "additional_response_trailers_to_log": als["http"]["responseTrailers"],
-    }
-    asked = "securitypolicy/shop/orders/sentinel/sentinel"
+    asked, logged = "securitypolicy/shop/orders/sentinel/sentinel", "accesslog/sentinel/sentinel/port/50051"
+    upstream = "httproute/shop/orders/rule/0"
+    policy = _kind("envoy-gateway/route.yaml", "SecurityPolicy")["spec"]["extAuth"]
+    context = {entry["name"]: entry["value"] for entry in policy["contextExtensions"]}
+    route = _route(f"{upstream}/match/0/shop_example_com", upstream)
+    route["typed_per_filter_config"] = {filter_name: _per_route(context)}
     authz = {
         **_ext_authz(asked, policy["timeout"].replace("200ms", "0.2s"), policy["failOpen"]),
         "status_on_error": {"code": policy["statusOnError"]},
         "allowed_headers": {"patterns": [{"exact": header} for header in policy["headersToExtAuth"]]},
     }
-    context = {entry["name"]: entry["value"] for entry in policy["contextExtensions"]}
     manager = _manager(
-        [{"name": filter_name, "disabled": True, "typed_config": authz}, ROUTER],
-        access_log=[{"name": "envoy.access_loggers.http_grpc", "typed_config": log}],
-        early_header_mutation_extensions=[_removal(removed["earlyRequestHeaders"]["remove"])],
+        [{"name": filter_name, "disabled": True, "typed_config": authz}, ROUTER], **_gateway_settings(logged)
     )
-    route = _route("httproute/shop/orders/rule/0/match/0/shop_example_com", "httproute/shop/orders/rule/0")
-    route["typed_per_filter_config"] = {filter_name: _per_route(context)}
-    resources = {
+    clusters = [_cluster(asked), _cluster(logged), _cluster(upstream, http2=False)]
+    resources: dict[str, dict[str, Any]] = {
         "Listener": {name: _listener(name, manager, "default_filter_chain")},
         "RouteConfiguration": {name: _routes(name, f"{name}/shop_example_com", route)},
-        "Cluster": {n: _cluster(n) for n in (asked, "accesslog/sentinel/sentinel/port/50051")}
-        | {"httproute/shop/orders/rule/0": _cluster("httproute/shop/orders/rule/0", http2=False)},
+        "Cluster": {cluster["name"]: cluster for cluster in clusters},
     }
     for patch in _kind("envoy-gateway/patch.yaml", "EnvoyPatchPolicy")["spec"]["jsonPatches"]:
         kind = resources[patch["type"].rpartition(".")[2]]
         kind[patch["name"]] = apply_patch(kind.get(patch["name"]), patch["operation"])
-    (listener,) = resources["Listener"].values()
-    listener["default_filter_chain"]["filters"][0]["typed_config"]["route_config"] = resources[
-        "RouteConfiguration"
-    ][name]
-    return _bootstrap(listener, list(resources["Cluster"].values()))
+    bootstrap = _bootstrap(resources["Listener"][name], list(resources["Cluster"].values()))
+    _managers(bootstrap)[0]["route_config"] = resources["RouteConfiguration"][name]
+    return bootstrap
+
+
+def _gateway_settings(cluster: str) -> dict[str, Any]:
+    """Return what EnvoyProxy and ClientTrafficPolicy say of Envoy Gateway's listener."""
+    proxy = _kind("envoy-gateway/gateway.yaml", "EnvoyProxy")["spec"]["telemetry"]["accessLog"]
+    als = proxy["settings"][0]["sinks"][0]["als"]
+    headers = _kind("envoy-gateway/gateway.yaml", "ClientTrafficPolicy")["spec"]["headers"]
+    log = {
+        "@type": f"{TYPE}.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig",
+        "common_config": {
+            "log_name": als["logName"],
+            "transport_api_version": "V3",
+            "grpc_service": {"envoy_grpc": {"cluster_name": cluster}},
+        },
+        "additional_response_headers_to_log": als["http"]["responseHeaders"],
+        "additional_response_trailers_to_log": als["http"]["responseTrailers"],
+    }
+    return {
+        "access_log": [{"name": "envoy.access_loggers.http_grpc", "typed_config": log}],
+        "early_header_mutation_extensions": [_removal(headers["earlyRequestHeaders"]["remove"])],
+    }
 
 
 def cilium() -> Bootstrap:
@@ -121,7 +126,7 @@ MESHES: dict[str, Callable[[], Bootstrap]] = {
 def localised(
     bootstrap: Bootstrap, *, port: int, admin_port: int, sentinel_port: int, upstream_port: int
 ) -> Bootstrap:
-    """Set addresses: the listener's, the admin's, and those of clusters, of which Sentinel's are called so."""
+    """Set addresses: the listener's, the admin's, and the clusters'; Sentinel's are told by their names."""
     made = copy.deepcopy(bootstrap)
     made["admin"] = {"address": _address("127.0.0.1", admin_port)}
     (listener,) = made["static_resources"]["listeners"]
@@ -140,7 +145,10 @@ def localised(
 def merged(base: Any, patch: Any) -> Any:
     """Merge as protobuf does: messages and maps by field, lists appended, the rest replaced."""
     if isinstance(base, dict) and isinstance(patch, dict):
-        return {**base, **{key: merged(base[key], value) if key in base else value for key, value in patch.items()}}
+        return {
+            **base,
+            **{key: merged(base[key], value) if key in base else value for key, value in patch.items()},
+        }
     return [*base, *patch] if isinstance(base, list) and isinstance(patch, list) else patch
 
 
@@ -209,7 +217,10 @@ def _managers(bootstrap: Bootstrap) -> list[dict[str, Any]]:
     chains = [
         chain
         for listener in bootstrap["static_resources"]["listeners"]
-        for chain in (*listener.get("filter_chains", ()), *filter(None, [listener.get("default_filter_chain")]))
+        for chain in (
+            *listener.get("filter_chains", ()),
+            *filter(None, [listener.get("default_filter_chain")]),
+        )
     ]
     return [part["typed_config"] for chain in chains for part in chain["filters"] if part["name"] == MANAGER]
 
@@ -230,7 +241,7 @@ def _manager(http_filters: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
     return {"@type": MANAGER_TYPE, "stat_prefix": "mesh", "http_filters": http_filters, **more}
 
 
-def _ext_authz(cluster: str, timeout: str, fail_open: bool) -> dict[str, Any]:  # noqa: FBT001
+def _ext_authz(cluster: str, timeout: str, fail_open: bool) -> dict[str, Any]:
     return {
         "@type": f"{TYPE}.extensions.filters.http.ext_authz.v3.ExtAuthz",
         "transport_api_version": "V3",
