@@ -156,7 +156,10 @@ def test_a_list_of_headers_has_all_three_and_the_index_says_who_has_one(project:
 def chart() -> Iterator[dict[str, Any]]:
     """Services of the chart's release `sentinel`, by name."""
     with Helm() as helm:
-        objects = helm.render({"redis": {"url": "redis://redis:6379"}}, release="sentinel").objects
+        objects = helm.render(
+            {"image": {"registry": "registry.example.com"}, "redis": {"url": "redis://redis:6379"}},
+            release="sentinel",
+        ).objects
         yield {one["metadata"]["name"]: one["spec"] for one in objects if one["kind"] == "Service"}
 
 

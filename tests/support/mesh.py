@@ -173,11 +173,11 @@ def _istio(provider: str, service: str, route: tuple[str, str, str], patches: li
         _listener("0.0.0.0_8080", manager), [_cluster(service), _cluster(upstream, http2=False)]
     )
     for patch in patches:
-        _envoy_filter(bootstrap, patch)
+        apply_envoy_filter(bootstrap, patch)
     return bootstrap
 
 
-def _envoy_filter(bootstrap: Bootstrap, patch: dict[str, Any]) -> None:
+def apply_envoy_filter(bootstrap: Bootstrap, patch: dict[str, Any]) -> None:
     """Apply a patch of an EnvoyFilter; it must find what it aims at."""
     chain = bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]
     match, value = patch["match"], patch["patch"]["value"]
