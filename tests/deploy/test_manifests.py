@@ -5,17 +5,28 @@ from __future__ import annotations
 import copy
 import functools
 import operator
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 from support.cel_rules import broken_rules
-from support.manifests import ADVICE, MESH_CONFIG, RECIPES, documents, patched, problems, schemas, strict
+from support.manifests import (
+    ADVICE,
+    MESH_CONFIG,
+    PROJECTS,
+    RECIPES,
+    documents,
+    patched,
+    problems,
+    schemas,
+    strict,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Envoy's own configuration: Envoy judges it (test_mesh_envoy.py). A policy is judged by check-config.
+# Envoy judges its own configuration (test_mesh_traffic.py, test_mtls_recipe.py), check-config policies.
 ENVOY = {"envoy/envoy.yaml", "mtls/front.yaml", "mtls/client-cluster.yaml"}
 POLICIES = {"envoy/policy.yaml"}
 PATCHES = {
@@ -23,17 +34,6 @@ PATCHES = {
     "envoy-gateway/tls.patch.yaml": "envoy-gateway/gateway.yaml",
     "contour/tls.patch.yaml": "contour/configuration.yaml",
     "kgateway/tls.patch.yaml": "kgateway/backend.yaml",
-}
-PROJECTS = {
-    "cilium",
-    "contour",
-    "emissary",
-    "envoy",
-    "envoy-gateway",
-    "istio",
-    "kgateway",
-    "mtls",
-    "sentinel",
 }
 
 
@@ -43,12 +43,19 @@ def manifests() -> list[Path]:
     return [path for path in paths if path.relative_to(RECIPES).as_posix() not in ENVOY | POLICIES]
 
 
+def is_of(patch: dict[str, Any], old: dict[str, Any]) -> bool:
+    """Tell whether a patch is meant for an object: by kind, name and namespace."""
+    return all(old[key] == patch[key] for key in ("apiVersion", "kind")) and all(
+        old["metadata"].get(key) == value for key, value in patch["metadata"].items()
+    )
+
+
 def loaded(path: Path) -> list[dict[str, Any]]:
     base = PATCHES.get(path.relative_to(RECIPES).as_posix())
     if base is None:
         return documents(path)
     (patch,) = documents(path)
-    return [patched(old, patch) for old in documents(RECIPES / base) if old["kind"] == patch["kind"]]
+    return [patched(old, patch) for old in documents(RECIPES / base) if is_of(patch, old)]
 
 
 each = pytest.mark.parametrize("path", manifests(), ids=lambda path: path.relative_to(RECIPES).as_posix())
@@ -110,6 +117,17 @@ def test_a_misspelt_field_is_found(name: str, kind: str, field: list[str | int])
 
     assert [] == problems(document)
     assert f"{field[-1]}x" in " ".join(problems(broken(document, field)))
+
+
+def test_no_folder_of_manifests_is_left_out():
+    holds = {
+        path.parent.name
+        for path in RECIPES.glob("*/*.y*ml")
+        if re.search(r"^apiVersion:", path.read_text(), re.MULTILINE)
+    }
+
+    assert holds <= PROJECTS
+    assert {path.name for path in RECIPES.iterdir() if path.is_dir()} >= PROJECTS
 
 
 def test_every_project_has_a_misspelt_field():

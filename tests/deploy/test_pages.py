@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import typer
-from support.manifests import RECIPES
+from support.manifests import PROJECTS, RECIPES
 
 from sentinel_ext import __version__
 from sentinel_ext.cli.root import app
@@ -98,7 +98,8 @@ def test_every_mention_of_a_command_is_read(page: Path) -> None:
 def test_the_image_is_of_this_version_and_built_as_the_index_says():
     used = {
         name
-        for path in RECIPES.glob("*/*.yaml")
+        for project in PROJECTS
+        for path in (RECIPES / project).glob("*.yaml")
         for name in re.findall(r"image: (\S*sentinel:\S+)", path.read_text())
     }
     built = re.findall(r"docker build -t (\S+) \.", (RECIPES / "README.md").read_text())

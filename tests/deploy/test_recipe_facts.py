@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from support.helm import Helm
-from support.manifests import RECIPES, documents
+from support.manifests import PROJECTS, RECIPES, documents
 from support.mesh import MESHES
 
 from sentinel_ext.cli.check_config import check
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-FOLDERS = sorted(path.name for path in RECIPES.iterdir() if path.is_dir())
+FOLDERS = sorted(PROJECTS)
 TIMEOUT_S = 0.2
 FLUSH_S = 0.1
 CLOSED = 503
@@ -187,7 +187,7 @@ def test_ports_are_the_settings() -> None:
         for address in (settings.grpc_address, settings.admin_address, settings.debug_grpc_address)
     )
     text = "".join(texts(folder) for folder in FOLDERS) + "".join(
-        page.read_text() for page in RECIPES.glob("*.md")
+        page.read_text() for page in RECIPES.glob("*.md") if page.stem in {"README", *FOLDERS}
     )
 
     assert {grpc, people, 50443} == {int(number) for number in re.findall(r"\b50[0-9]{3}\b", text)}

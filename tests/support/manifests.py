@@ -21,6 +21,18 @@ from support.cel_rules import broken_rules
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "docs" / "install"
 CRDS = ROOT / "tests" / "deploy" / "crds"
+# The folders of recipes; what another part brings beside them is its own to test.
+PROJECTS = {
+    "cilium",
+    "contour",
+    "emissary",
+    "envoy",
+    "envoy-gateway",
+    "istio",
+    "kgateway",
+    "mtls",
+    "sentinel",
+}
 KUBERNETES = "1.37"
 MESH_CONFIG = "istio.mesh.v1alpha1.MeshConfig"
 ADVICE = "cut from the test data: run tests/deploy/fetch_crds.py, or write it into crds/ by hand"
