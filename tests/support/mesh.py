@@ -52,7 +52,7 @@ def istio_sidecar() -> Bootstrap:
 def envoy_gateway() -> Bootstrap:
     """Return the listener `shop/shop/http` of a Gateway, with the EnvoyPatchPolicy applied."""
     name, filter_name = "shop/shop/http", f"{EXT_AUTHZ}/securitypolicy/shop/orders"
-    asked, logged = "securitypolicy/shop/orders/sentinel/sentinel", "accesslog/sentinel/sentinel/port/50051"
+    asked, logged = "securitypolicy/shop/orders/extauth/0", "accesslog_als_0_0"
     upstream = "httproute/shop/orders/rule/0"
     policy = _kind("envoy-gateway/route.yaml", "SecurityPolicy")["spec"]["extAuth"]
     context = {entry["name"]: entry["value"] for entry in policy["contextExtensions"]}
@@ -126,15 +126,18 @@ MESHES: dict[str, Callable[[], Bootstrap]] = {
 def localised(
     bootstrap: Bootstrap, *, port: int, admin_port: int, sentinel_port: int, upstream_port: int
 ) -> Bootstrap:
-    """Set addresses: the listener's, the admin's, and the clusters'; Sentinel's are told by their names."""
+    """Set addresses: the listener's, the admin's, and the clusters'; no route leads to one of Sentinel's."""
     made = copy.deepcopy(bootstrap)
     made["admin"] = {"address": _address("127.0.0.1", admin_port)}
     (listener,) = made["static_resources"]["listeners"]
     listener["address"] = _address("127.0.0.1", port)
+    hosts = [host for manager in _managers(made) for host in manager["route_config"]["virtual_hosts"]]
+    upstreams = {route["route"]["cluster"] for host in hosts for route in host["routes"]}
+    assert len(upstreams) == 1
     for cluster in made["static_resources"]["clusters"]:
         # What discovers endpoints by the mesh gets them from us; a name keeps its kind of cluster.
         cluster["type"] = {"EDS": "STATIC"}.get(cluster["type"], cluster["type"])
-        where = _address("127.0.0.1", sentinel_port if "sentinel" in cluster["name"] else upstream_port)
+        where = _address("127.0.0.1", upstream_port if cluster["name"] in upstreams else sentinel_port)
         cluster["load_assignment"] = {
             "cluster_name": cluster["name"],
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": where}}]}],
