@@ -197,20 +197,20 @@ class Decisions:
         return pb.ListBreakersResponse(breakers=shown, instance=self._house.instance)
 
     async def _reset_tenant(self, request: pb.ResetTenantRequest) -> pb.ResetTenantResponse:
-        view, had_used = await self._house.reset_tenant(_name(request.tenant, "tenant"), PEER.get())
+        view, had_used = await self._house.reset_tenant(_name(request.tenant, "tenant"), PEER.get()())
         shown = messages.tenant_message(view)
         return pb.ResetTenantResponse(tenant=shown, had_used=had_used, instance=self._house.instance)
 
     async def _set_breaker(self, request: pb.SetBreakerRequest) -> pb.SetBreakerResponse:
         mode = _word(request.mode, {force.value: force for force in Force}, "mode")
         name = _name(request.upstream, "upstream")
-        view = await self._house.set_breaker(name, mode, PEER.get())
+        view = await self._house.set_breaker(name, mode, PEER.get()())
         (breaker,) = messages.breakers_message([view])
         return pb.SetBreakerResponse(breaker=breaker, instance=self._house.instance)
 
     async def _set_stage_mode(self, request: pb.SetStageModeRequest) -> pb.SetStageModeResponse:
         stage, mode = _word(request.stage, _STAGES, "stage"), _word(request.mode, _MODES, "mode")
-        shown = await self._house.set_stage_mode(stage, mode, PEER.get())
+        shown = await self._house.set_stage_mode(stage, mode, PEER.get()())
         stages = [
             pb.StageState(stage=name, mode=each["mode"], policy_mode=each["policy"])
             for name, each in shown.items()
