@@ -141,5 +141,5 @@ dist: $(STAMP) ## build wheel and source distribution of the last commit into di
 examples: $(STAMP) ## render the examples in envoy/
 	@SENTINEL_EXT=$(CURDIR)/$(BIN)/sentinel-ext envoy/render.sh
 
-clean: ## remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+clean: ## remove the virtual environment, caches and dist
+	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

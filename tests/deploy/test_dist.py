@@ -127,8 +127,20 @@ def test_an_index_would_take_it(built: Built) -> None:
     assert set(PROJECT["optional-dependencies"]) == set(built.metadata.provides_extra or ())
 
 
-def test_links_that_an_index_cannot_follow_are_told() -> None:
-    assert ["docs/a.md", "b.png"] == list(dist.links("[a](docs/a.md) ![b](b.png)"))
+def test_what_an_index_would_not_take_is_told(tmp_path: Path) -> None:
+    about = "Metadata-Version: 2.4\nName: x\nVersion: 1\n"
+    described = f"{about}Description-Content-Type: text/markdown\n\n[a](docs/a.md) ![b](b.png) [c](#c)\n"
+    packed, wheel = tmp_path / "x-1.tar.gz", tmp_path / "x-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("x-1.dist-info/METADATA", described)
+    (tmp_path / "PKG-INFO").write_text(about)
+    with tarfile.open(packed, "w:gz") as archive:
+        archive.add(tmp_path / "PKG-INFO", "x-1/PKG-INFO")
+
+    told = list(dist.problems(packed, wheel))
+
+    assert 3 == len(told)
+    assert all(word in text for word, text in zip(("different", "docs/a.md", "b.png"), told, strict=True))
 
 
 def test_it_is_the_wheel_that_runs_and_says_its_version(programs: Path) -> None:
