@@ -10,7 +10,7 @@ GO_TOOLS := $(GO_BIN)/grpcurl $(GO_BIN)/h2spec
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test debugging-docs peer bench fuzz fuzz-guided sim sim-check lint tools chromium screenshots format
-.PHONY: promtool dashboard protos schema chart chart-tools examples clean
+.PHONY: promtool dashboard protos schema chart chart-tools release dist examples clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -131,8 +131,15 @@ chart-tools: ## build helm and helm-unittest into .tools/bin (needs Go, takes lo
 	@cd /tmp && go mod download $(UNITTEST)
 	@cd "$$(go env GOMODCACHE)/$(UNITTEST)" && GOFLAGS=-trimpath go build -o $(CURDIR)/$(GO_BIN)/helm-unittest ./cmd/helm-unittest
 
+release: $(STAMP) ## write a version into the project, the changelog, manifests and the chart (VERSION=0.2.0)
+	@$(BIN)/python deploy/release.py $(VERSION)
+	@$(BIN)/python helm/generate.py
+
+dist: $(STAMP) ## build wheel and source distribution of the last commit into dist/, twice, and compare
+	@$(BIN)/python deploy/dist.py
+
 examples: $(STAMP) ## render the examples in envoy/
 	@SENTINEL_EXT=$(CURDIR)/$(BIN)/sentinel-ext envoy/render.sh
 
-clean: ## remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+clean: ## remove the virtual environment, caches and dist
+	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
-import pytest
 from support.envoy import validate
 from support.manifests import RECIPES
 
@@ -16,13 +13,6 @@ def test_a_real_envoy_takes_the_plain_recipe():
 
     assert 0 == done.returncode, done.stderr
     assert "deprecated" not in done.stderr.lower()
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_of_a_page_lead_somewhere(page):
-    links = re.findall(r"\]\(([^)#:]+?)(?:#[\w-]+)?\)", page.read_text())
-
-    assert [] == [link for link in links if not (page.parent / link).exists()]
 
 
 def test_every_manifest_is_named_by_a_page():
