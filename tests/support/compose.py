@@ -41,7 +41,7 @@ ENTRYPOINTS = {"prometheus": ["prometheus"]}
 def compose(file: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Docker Compose, the wheel's, on a file."""
     command = [str(BESIDE / "docker-compose"), "--file", str(file), *arguments]
-    environment = {"PATH": os.environ["PATH"], "HOME": str(file.parent)}
+    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}  # nobody's own Docker settings
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 

@@ -130,9 +130,16 @@ def confined(program: list[str], user: str, folder: Path) -> list[str]:
     mounted = folder / "root"
     mounted.mkdir()
     folder.chmod(0o755)
-    line = f"mount --bind / {mounted} && mount -o remount,ro,bind {mounted}"
-    line += f" && exec chroot --userspec={user} {mounted} {shlex.join(program)}"
-    return ["unshare", "--mount", "sh", "-ec", line]
+    lines = [f"mount --bind / {mounted}", f"mount -o remount,ro,bind {mounted}"]
+    prefix = (Path(program[0]).parent / "python").resolve().parents[1]
+    # A Python in somebody's home is shown at its place, and nothing else of that home.
+    closed = [above for above in reversed(prefix.parents) if not above.stat().st_mode & 0o001]
+    if closed:
+        place = f"{mounted}{prefix}"
+        lines += [f"mount -t tmpfs -o mode=755 none {mounted}{closed[0]}", f"mkdir -p {place}"]
+        lines.append(f"mount --bind {prefix} {place}")
+    lines.append(f"exec chroot --userspec={user} {mounted} {shlex.join(program)}")
+    return ["unshare", "--mount", "sh", "-ec", "\n".join(lines)]
 
 
 def serve(built: Path, folder: Path) -> str:
