@@ -131,6 +131,8 @@ def confined(program: list[str], user: str, folder: Path) -> list[str]:
     mounted.mkdir()
     folder.chmod(0o755)
     lines = [f"mount --bind / {mounted}", f"mount -o remount,ro,bind {mounted}"]
+    # Containers have them, too.
+    lines += [f"mount --bind /{each} {mounted}/{each}" for each in ("dev", "proc")]
     prefix = (Path(program[0]).parent / "python").resolve().parents[1]
     # A Python in somebody's home is shown at its place, and nothing else of that home.
     closed = [above for above in reversed(prefix.parents) if not above.stat().st_mode & 0o001]
@@ -148,6 +150,8 @@ def serve(built: Path, folder: Path) -> str:
     path = f"{built / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin"
     environment = {**final.variables(), "PATH": path, "REDIS_URL": "memory://", "DEBUG_GRPC_ADDRESS": "off"}
     environment |= {name: f"127.0.0.1:{free_port()}" for name in ("GRPC_ADDRESS", "ADMIN_ADDRESS")}
+    # With messages of OpenTelemetry that are too old it would not start; nobody answers there.
+    environment |= {"ENABLE_TRACING": "true", "OTLP_ENDPOINT": "grpc://127.0.0.1:1"}
     health = [str(built / "bin" / word) if i == 0 else word for i, word in enumerate(health_check())]
     program = [
         str(built / "bin" / json.loads(final.all("ENTRYPOINT")[0])[0]),
@@ -210,6 +214,8 @@ def main() -> None:
         code += "print(p.ALERTS.parent == pathlib.Path(p.__file__).parent)"
         found = subprocess.run([built / "bin/python", "-c", code], cwd="/", check=True, capture_output=True)
         assert found.stdout == b"True\n", "the wheel lacks the alerts"
+        extra = {"pip", "pytest", "envoy", "redis-server"} & {path.name for path in (built / "bin").iterdir()}
+        assert set() == extra, "the image has what only development needs"
         size = sum(
             path.stat().st_size for path in built.rglob("*") if path.is_file() and not path.is_symlink()
         )
