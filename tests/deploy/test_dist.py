@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 VERSION = PROJECT["version"]
+# What `demo --with-prometheus` loads: deploy/ has it, the wheel a copy.
+ALERTS = "sentinel_ext/demo/alerts.yaml"
 # Any time will do, and this one no file has.
 EPOCH = 1_600_000_000
 SAME_FILES = ("xds-protos", "opentelemetry-proto")
@@ -118,7 +120,7 @@ def test_the_wheel_is_the_package_and_its_licence(built: Built) -> None:
         Path(name).suffix for name in package
     }
     listed = ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")
-    assert package | {about + name for name in listed} == names
+    assert package | {ALERTS} | {about + name for name in listed} == names
 
 
 def test_an_index_would_take_it(built: Built) -> None:
