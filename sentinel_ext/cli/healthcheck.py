@@ -1,6 +1,7 @@
 """`sentinel-ext healthcheck`: for exec probes, which run every few seconds and so must start quickly."""
 
 # Without `from __future__ import annotations`: typer reads shared options where they are used.
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -70,18 +71,37 @@ _WORDS: Final = ("SERVING", "NOT_SERVING", "SERVICE_UNKNOWN", "UNKNOWN")
 
 
 def _statuses(addresses: list["Address"], service: str, timeout_s: float) -> dict[str, str]:
-    from sentinel_ext.client import health  # noqa: PLC0415  `--help` does not pay for hpack
+    """Ask all at once: one that hangs must not take the time of the others. The first SERVING ends it."""
+    from queue import Empty, SimpleQueue  # noqa: PLC0415  `--help` does not pay for it
+    from threading import Thread  # noqa: PLC0415
+
+    from sentinel_ext.client.health import no_answer  # noqa: PLC0415
     from sentinel_ext.clock import monotonic_ns  # noqa: PLC0415
 
-    found = {}
+    deadline_ns = monotonic_ns() + round(timeout_s * 1e9)
+    answers: SimpleQueue[tuple[Address, str]] = SimpleQueue()
     for address in addresses:
-        try:
-            found[str(address)] = health.check(address, service, timeout_s, monotonic_ns)
-        except health.HealthError as error:
-            found[str(address)] = str(error)
-        if found[str(address)] == "SERVING":
-            break
-    return found
+        ask = partial(_ask, address, service, timeout_s)
+        Thread(target=lambda ask=ask, at=address: answers.put((at, ask())), daemon=True).start()
+    found: dict[Address, str] = {}
+    try:
+        while len(found) < len(addresses) and "SERVING" not in found.values():
+            left_s = (deadline_ns - monotonic_ns()) / 1e9
+            address, status = answers.get(timeout=max(left_s, 0))
+            found[address] = status
+    except Empty:
+        found = {each: found.get(each, no_answer(each, timeout_s)) for each in addresses}
+    return {str(each): found[each] for each in addresses if each in found}
+
+
+def _ask(address: "Address", service: str, timeout_s: float) -> str:
+    from sentinel_ext.client import health  # noqa: PLC0415  as above
+    from sentinel_ext.clock import monotonic_ns  # noqa: PLC0415
+
+    try:
+        return health.check(address, service, timeout_s, monotonic_ns)
+    except health.HealthError as error:
+        return str(error)
 
 
 def _told(address: str | None) -> "Address":
