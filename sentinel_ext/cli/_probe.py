@@ -46,7 +46,8 @@ def quickly(arguments: Sequence[str]) -> int | None:
     try:
         status = health.check(address.reachable, service, timeout_s, monotonic_ns)
     except health.HealthError as error:
-        sys.stderr.write(f"{error}\n")
+        if sys.stderr is not None:
+            sys.stderr.write(f"{error}\n")
         return 1
     sys.stdout.write(f"{status}\n")
     return 0 if status == "SERVING" else 1

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 # Every kind of mischief that a name may hold: rich's markup, an escape sequence that clears the screen, a new
-# line, a bidirectional override.
-HOSTILE = "[red]x[/red]\x1b[2J\n\u202eevil"
+# line, DEL, a control of C1, bidirectional overrides and isolates.
+HOSTILE = "[red]x[/red]\x1b[2J\n\x7f\x9b\u202e\u2066evil"
 
 PLAN = {
     "name": "gold",
@@ -149,6 +149,10 @@ ANSWERS: dict[str, Any] = {
 }
 
 
+class Turns(list[Any]):
+    """Answers that take turns; the last one stays."""
+
+
 class DecisionServer:
     """Answers what `answers` says: fields of the response, a list of them for a stream, or a refusal.
 
@@ -188,6 +192,8 @@ class DecisionServer:
             )
             time.sleep(self.delay_s)
             answer = self.answers[name]
+            if isinstance(answer, Turns):
+                answer = answer.pop(0) if len(answer) > 1 else answer[0]
             if isinstance(answer, tuple):
                 context.abort(*answer)
             return answer
