@@ -198,9 +198,15 @@ def test_acting_sends_what_was_said(server, run):
 
 
 def test_stages_tell_who_set_them(server, run):
-    assert [["bucket", "enforce", "policy"], ["window", "shadow", "set", "by", "an", "operator"]] == [
-        line.split() for line in run("stages").out.splitlines()[1:]
-    ]
+    acting = ("stages", "set", "window", "shadow")
+    was_set = ["window", "shadow", "set;", "the", "policy", "says", "enforce"]
+    told, acted = (run(*words).out.splitlines()[1:] for words in (("stages",), acting))
+
+    assert [["bucket", "enforce", "policy"], was_set] == [line.split() for line in told]
+    assert [told[1].split()] == [line.split() for line in acted]
+    shown, done = (json.loads(run(*words, "--json").out) for words in (("stages",), acting))
+    assert shown["stages"][1:] == done["stages"]
+    assert shown.keys() == done.keys()
 
 
 def test_a_half_open_breaker_shows_its_tries_and_a_forced_one_who_forced_it(server, run):

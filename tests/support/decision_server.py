@@ -106,6 +106,7 @@ EXPLAINED = {
             "stage": "window",
             "mode": "shadow",
             "is_mode_set": True,
+            "policy_mode": "enforce",
             "verdict": "refuse",
             "decides": True,
             "reason": "rate_limited",
@@ -143,7 +144,7 @@ ANSWERS: dict[str, Any] = {
     "ResetTenant": {"tenant": TENANT, "had_used": True, "instance": "host-1a2b"},
     "SetBreaker": {"breaker": BREAKER, "instance": "host-1a2b"},
     "SetStageMode": {
-        "stages": [{"stage": "window", "mode": "shadow", "policy_mode": "enforce"}],
+        "stages": [{"stage": "window", "mode": "shadow", "policy_mode": "enforce", "is_mode_set": True}],
         "instance": "host-1a2b",
     },
 }
