@@ -8,11 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from sentinel_ext.cli._options import parsed_address, print_json, seconds
+from sentinel_ext.cli._probe import AUTHORIZATION, DEFAULT_TIMEOUT_S, MAX_SERVICE_BYTES
 from sentinel_ext.errors import ConfigError
-
-# As the quick way has them, which imports less.
-AUTHORIZATION: Final = "envoy.service.auth.v3.Authorization"
-MAX_SERVICE_BYTES: Final = 127
 
 if TYPE_CHECKING:
     from sentinel_ext.address import Address
@@ -36,7 +33,9 @@ def command(
     service: Annotated[
         str, typer.Option("--service", "-s", metavar="NAME", help="Whose health; `liveness`, or '' for all.")
     ] = AUTHORIZATION,
-    timeout: Annotated[float, typer.Option(parser=seconds, metavar="TIME", help="How long to wait.")] = 1.0,
+    timeout: Annotated[
+        float, typer.Option(parser=seconds, metavar="TIME", help="How long to wait, in all.")
+    ] = DEFAULT_TIMEOUT_S,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     # Read so that a probe needs no settings, which take longer to load than the whole check.
     workers: Annotated[str | None, typer.Option(envvar="WORKERS", hidden=True)] = None,

@@ -6,14 +6,10 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from sentinel_ext.cli import _names
 from sentinel_ext.cli._options import AddressOption, Asking, JsonOption, TimeoutOption, print_json
 
-app = typer.Typer(
-    invoke_without_command=True,
-    subcommand_metavar="[set STAGE MODE]",
-    rich_markup_mode="markdown",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = _names.group("[set STAGE MODE]")
 
 
 # The fields of the API's StageState.

@@ -70,7 +70,7 @@ def _decode(block: bytes) -> str:
     decoder.header_table_size = 0
     fields = {bytes(name): bytes(value) for name, value in decoder.decode(block, raw=True)}
     if b"grpc-status" in fields:
-        return _shown(fields[b"grpc-status"])
+        return _shown(fields[b"grpc-status"]) or "(none)"
     return f"http {_shown(fields[b':status'])}" if b":status" in fields else ""
 
 
