@@ -42,12 +42,14 @@ def command(
 ) -> None:
     """Ask a running Sentinel for its health over gRPC, as probes do.
 
-    Prints SERVING, NOT_SERVING or SERVICE_UNKNOWN. With WORKERS it is healthy while one worker is.
+    Prints SERVING, NOT_SERVING or SERVICE_UNKNOWN. Without `--address` it asks where the environment, or a
+    `.env` file in this folder, says that `serve` listens; that takes longer to find out than to ask. With WORKERS all
+    workers are asked at once, and it is healthy while one is.
 
     Exit codes: 0 SERVING, 1 anything else or no answer, 2 wrong arguments.
 
-    Example, as an exec probe: `sentinel-ext healthcheck --timeout 500ms`, for liveness
-    `sentinel-ext healthcheck --service liveness`
+    Example, as an exec probe: `sentinel-ext healthcheck --address 127.0.0.1:50051 --timeout 500ms`, for
+    liveness `sentinel-ext healthcheck --address 127.0.0.1:50051 --service liveness`
     """
     if len(service.encode()) > MAX_SERVICE_BYTES:
         raise typer.BadParameter(f"at most {MAX_SERVICE_BYTES} bytes", param_hint="--service")
