@@ -43,8 +43,8 @@ def command(
     """Ask a running Sentinel for its health over gRPC, as probes do.
 
     Prints SERVING, NOT_SERVING or SERVICE_UNKNOWN. Without `--address` it asks where the environment, or a
-    `.env` file in this folder, says that `serve` listens; that takes longer to find out than to ask. With WORKERS all
-    workers are asked at once, and it is healthy while one is.
+    `.env` file in this folder, says that `serve` listens; that takes longer to find out than to ask. With
+    WORKERS all workers are asked at once, and it is healthy while one is.
 
     Exit codes: 0 SERVING, 1 anything else or no answer, 2 wrong arguments.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.decision_server import HOSTILE
 from support.envoy import free_port
-from support.forked import CLOSED, FULL, KEPT, NOBODY, Ran, run_all
+from support.forked import CLOSED, FULL, KEPT, NO_INPUT, NOBODY, Ran, run_all
 
 # Two bytes that are no UTF-8, as Python hands them on.
 NO_UTF8 = "\udcff\udcfe"
@@ -106,6 +106,17 @@ def test_hosts_that_no_resolver_can_be_asked_for_are_wrong_arguments(ran):
 
     def right(_words, _goes, done):
         return 2 == done.code and "labels of 1 to 63 characters" in done.err and one(done)
+
+    assert {} == wrong(found, right)
+
+
+def test_a_closed_standard_input_is_told(ran):
+    commands = [("explain", "--check", "-"), ("explain", "--rate-limit", "-"), ("check-config", "-")]
+
+    found = ran([(words, NO_INPUT) for words in commands])
+
+    def right(_words, _goes, done):
+        return 2 == done.code and "standard input is closed" in done.err and one(done)
 
     assert {} == wrong(found, right)
 

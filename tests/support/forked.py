@@ -33,6 +33,8 @@ PRELOADED = (
 )
 # Where standard output may go.
 KEPT, FULL, CLOSED, NOBODY = "kept", "full", "closed", "nobody reads"
+# It is kept, and standard input is closed.
+NO_INPUT = "no input"
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def _become(words: list[str], goes: str, out: int, err: int) -> None:
     elif goes == FULL:
         out = os.open("/dev/full", os.O_WRONLY)
     os.dup2(out, 1)
-    sys.stdin = open(os.devnull)  # noqa: SIM115, PTH123  the program's, to its end
+    sys.stdin = None if goes == NO_INPUT else open(os.devnull)  # noqa: SIM115, PTH123  to its end
     sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115
     if goes == CLOSED:
         os.close(1)
