@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # What a busy machine adds to a deadline.
-SLACK_S = 0.4
+SLACK_S = 1.0
 DRIP_S = 0.05
 AUTHORIZATION = "envoy.service.auth.v3.Authorization"
 
@@ -271,11 +271,11 @@ def test_the_workers_have_one_deadline(run, monkeypatch, short_folder):
     with dripping(short_folder, 3) as path:
         monkeypatch.setenv("GRPC_ADDRESS", f"unix://{path}")
         begun = time.monotonic()
-        done = run("healthcheck", "--timeout", "400ms")
+        done = run("healthcheck", "--timeout", "600ms")
 
-    said = [f"unix://{path}.{at}: no answer from unix://{path}.{at} within 0.4 s" for at in range(3)]
+    said = [f"unix://{path}.{at}: no answer from unix://{path}.{at} within 0.6 s" for at in range(3)]
     assert (1, said) == (done.code, done.err.splitlines())
-    assert 0.4 <= time.monotonic() - begun < 0.4 + SLACK_S
+    assert 0.6 <= time.monotonic() - begun < 0.6 + SLACK_S
 
 
 def test_a_worker_that_hangs_does_not_take_the_time_of_one_that_serves(
