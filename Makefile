@@ -10,7 +10,7 @@ GO_TOOLS := $(GO_BIN)/grpcurl $(GO_BIN)/h2spec
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test debugging-docs peer bench fuzz fuzz-guided sim sim-check lint tools chromium screenshots format
-.PHONY: promtool dashboard protos schema chart chart-tools examples clean
+.PHONY: prometheus promtool image-check dashboard protos schema chart chart-tools release dist examples clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -31,13 +31,21 @@ $(CHART_STAMP): $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev,chart]' >&2
 	@touch $@
 
-demo: $(STAMP) ## start Redis, Sentinel, an upstream and Envoy, and show decisions (ARGS='--once --json')
-	@$(BIN)/sentinel-ext demo $(ARGS)
+demo: $(STAMP) ## start Redis, Sentinel, an upstream and Envoy, and show decisions (ARGS='--once --json', --with-prometheus)
+	@PATH="$(CURDIR)/$(GO_BIN):$$PATH" $(BIN)/sentinel-ext demo $(ARGS)
 
-test: lint tools $(CHART_STAMP) ## lint, check the layers, run every test (ARGS='-k window' narrows)
+# Tests that only compute share the cores. The others measure time or start servers: they have the machine to themselves.
+COMPUTING := tests/chart tests/documents tests/property tests/sim tests/unit tests/wire_conformance
+
+test: lint tools $(CHART_STAMP) ## lint, check the layers, run every test (ARGS='-k window' narrows, ARGS=tests/store, too)
+ifneq (,$(findstring tests/,$(ARGS)))
 	@$(BIN)/python -m pytest $(ARGS)
+else
+	@$(BIN)/python -m pytest --numprocesses logical --dist loadfile $(COMPUTING) $(ARGS) || [ $$? = 5 ]
+	@$(BIN)/python -m pytest $(COMPUTING:%=--ignore=%) $(ARGS)$(if $(ARGS), || [ $$? = 5 ])
+endif
 
-tools: $(GO_TOOLS) chromium ## what tests use besides: grpcurl, h2spec (into .tools/bin, where Go is at hand), chromium
+tools: $(GO_TOOLS) chromium prometheus ## what tests use besides: grpcurl, h2spec (by Go), prometheus, chromium (by apt-get)
 
 # The tests of the status page drive the system's own Chromium; root can install it where apt-get is at hand.
 chromium:
@@ -61,7 +69,19 @@ $(GO_TOOLS):
 
 peer: .tools/bin/ratelimit-peer ## build envoyproxy/ratelimit, to measure beside it (needs Go)
 
-promtool: .tools/bin/promtool ## build Prometheus' promtool, which runs the alerts' cases (needs Go, takes minutes)
+prometheus: $(GO_BIN)/prometheus ## put Debian's prometheus and promtool into .tools/bin (needs apt-get, not root)
+
+# Unpacked and not installed: the package would start a service on all interfaces. Building them takes Go many minutes.
+$(GO_BIN)/prometheus:
+	@mkdir -p $(GO_BIN)
+	@command -v apt-get >/dev/null || { echo "NO APT-GET: no prometheus and promtool; tests that need them say so" >&2; exit 0; }; \
+	echo "unpacking Debian's prometheus into $(GO_BIN) (once; 20 MB)" >&2; \
+	folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	cd "$$folder" && chmod 755 . && { apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; } >log 2>&1 \
+	  && dpkg-deb -x prometheus_*.deb . && cp usr/bin/promtool usr/bin/prometheus $(CURDIR)/$(GO_BIN) \
+	  || { cat log >&2; echo "COULD NOT GET PROMETHEUS: tests of alerts, compose and demo say so" >&2; }
+
+promtool: .tools/bin/promtool ## build promtool where there is no apt-get (needs Go, takes long)
 
 .tools/bin/promtool:
 	@command -v go >/dev/null || { echo "NO GO ON PATH: promtool cannot be built" >&2; exit 1; }
@@ -122,6 +142,9 @@ schema: $(STAMP) ## write docs/policy.schema.json from the policy's models
 chart: $(STAMP) ## write the chart's values.schema.json and table from values.yaml, copy deploy/'s alerts and dashboard
 	@$(BIN)/python helm/generate.py
 
+image-check: $(STAMP) ## run what the Dockerfile's builder runs, ask for every wheel on amd64 and arm64, serve the result
+	@cd tests && ../$(BIN)/python -m support.image
+
 # Ten minutes of building, so no test needs them: tests use Helm's code from a wheel. The plugin's go.mod replaces a
 # module, which `go install` of a version refuses.
 chart-tools: UNITTEST := github.com/helm-unittest/helm-unittest@v1.1.2
@@ -131,8 +154,16 @@ chart-tools: ## build helm and helm-unittest into .tools/bin (needs Go, takes lo
 	@cd /tmp && go mod download $(UNITTEST)
 	@cd "$$(go env GOMODCACHE)/$(UNITTEST)" && GOFLAGS=-trimpath go build -o $(CURDIR)/$(GO_BIN)/helm-unittest ./cmd/helm-unittest
 
-examples: $(STAMP) ## render the examples in envoy/
-	@SENTINEL_EXT=$(CURDIR)/$(BIN)/sentinel-ext envoy/render.sh
+release: $(STAMP) ## write a version into the project, the changelog, manifests and the chart (VERSION=0.2.0)
+	@$(BIN)/python deploy/release.py $(VERSION)
+	@$(BIN)/python helm/generate.py
 
-clean: ## remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+dist: $(STAMP) ## build wheel and source distribution of the last commit into dist/, twice, and compare
+	@$(BIN)/python deploy/dist.py
+
+examples: $(STAMP) ## render the examples in envoy/ and deploy/compose/envoy.yaml
+	@SENTINEL_EXT=$(CURDIR)/$(BIN)/sentinel-ext envoy/render.sh
+	@SENTINEL_EXT=$(CURDIR)/$(BIN)/sentinel-ext deploy/compose/render.sh
+
+clean: ## remove the virtual environment, caches and dist
+	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -48,8 +48,8 @@ def free_port() -> int:
         return port
 
 
-# So that a picture shows no folder of whoever takes it.
-POLICY = Path("/tmp/sentinel/policy.yaml")
+# Short and relative, so that a picture shows no folder of whoever takes it.
+POLICY = "policy.yaml"
 
 
 @contextlib.contextmanager
@@ -64,20 +64,18 @@ def demo(admin: int, listener: int) -> Iterator[None]:
         "ADMIN_ACTIONS": "true",
         # Four programs and a browser share the machine: late answers of the store would be the machine's.
         "STORE_TIMEOUT_MS": "100",
-        "POLICY_FILE": str(POLICY),
+        "POLICY_FILE": POLICY,
     }
-    POLICY.parent.mkdir(exist_ok=True)
-    shutil.copy(DEMO_POLICY, POLICY)
     command = [sys.executable, "-m", "sentinel_ext", "demo"]
     command += ["--envoy-admin-address", f"127.0.0.1:{free_port()}"]
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as log:
+        shutil.copy(DEMO_POLICY, Path(folder) / POLICY)
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
         try:
             yield
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(30)
-            shutil.rmtree(POLICY.parent)
 
 
 async def until_deciding(session: aiohttp.ClientSession, url: str) -> None:

@@ -1,4 +1,6 @@
-"""Write values.schema.json and the README's table from helm/sentinel/values.yaml; copy files of `deploy/`.
+"""Write values.schema.json and the README's table from helm/sentinel/values.yaml, and the package's version.
+
+Files of `deploy/` are copied.
 
 `--check` writes nothing, and fails when something is not current.
 
@@ -9,7 +11,9 @@ schema that follows from its default. `make chart` runs this; tests compare.
 from __future__ import annotations
 
 import json
+import re
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -148,6 +152,13 @@ def _rows(prefix: str, values: dict[str, Value]) -> list[str]:
     return rows
 
 
+def versioned(chart: str) -> str:
+    """Return Chart.yaml with the package's version for both of its own."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    chart = re.sub(r"(?m)^version: .*$", f"version: {version}", chart)
+    return re.sub(r"(?m)^appVersion: .*$", f'appVersion: "{version}"', chart)
+
+
 def load() -> dict[str, Value]:
     """Read values.yaml."""
     text = (CHART / "values.yaml").read_text()
@@ -163,6 +174,7 @@ def made() -> dict[Path, str]:
     readme = CHART / "README.md"
     before, _, rest = readme.read_text().partition(BEGIN)
     files = {
+        CHART / "Chart.yaml": versioned((CHART / "Chart.yaml").read_text()),
         CHART / "values.schema.json": schema(values),
         readme: before + BEGIN + table(values) + END + rest.partition(END)[2],
     }

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sentinel_ext.core.breaker import Force
     from sentinel_ext.core.model import Mode, Stage
     from sentinel_ext.core.tenant import Tenants
-    from sentinel_ext.core.views import BreakerView, TenantView
+    from sentinel_ext.core.views import BreakerView, StageView, TenantView
     from sentinel_ext.inspection import Inspector
     from sentinel_ext.stage_modes import StageModes
     from sentinel_ext.store.base import Store
@@ -79,7 +79,7 @@ class Actions:
             await self._control.force(upstream, mode)
             return self._inspector.breakers(upstream)[0]
 
-    async def set_stage_mode(self, stage: Stage, mode: Mode | None, peer: str) -> dict[str, dict[str, str]]:
+    async def set_stage_mode(self, stage: Stage, mode: Mode | None, peer: str) -> list[StageView]:
         """Run a stage in another mode than the policy's, on all instances; None goes by the policy again.
 
         Raises:
@@ -90,7 +90,7 @@ class Actions:
         with _Audit("SetStageMode", peer, stage=stage.value, mode=word):
             self._ensure_allowed()
             await self._modes.set(stage, mode)
-        return self._modes.shown()
+        return list(self._modes.views().values())
 
     def _ensure_allowed(self) -> None:
         if not self._may_act:

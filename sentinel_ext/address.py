@@ -6,6 +6,8 @@ import ipaddress
 
 import msgspec
 
+# RFC 1035 §3.1 leaves 253 characters for a name as it is written.
+MAX_HOST_CHARACTERS = 253
 # sockaddr_un.sun_path holds 108 bytes with the closing NUL (Linux unix(7)).
 MAX_SOCKET_PATH_BYTES = 107
 
@@ -39,6 +41,8 @@ class Address(msgspec.Struct, frozen=True):
             raise ValueError("put an IPv6 address in brackets: [::1]:50051")
         if not colon or not host or not port_text.isascii() or not port_text.isdigit():
             raise ValueError("allowed: host:port, [ipv6]:port or unix:///path")
+        if not _is_host(host):
+            raise ValueError("a host name has labels of 1 to 63 characters with dots between, 253 in all")
         port = int(port_text)
         if not 1 <= port <= 65535:
             raise ValueError(f"port {port_text} is not between 1 and 65535")
@@ -50,6 +54,8 @@ class Address(msgspec.Struct, frozen=True):
         path = path.removeprefix("//")
         if not path.startswith("/") or path.endswith("/"):
             raise ValueError("a Unix socket needs an absolute path: unix:///run/sentinel.sock")
+        if not path.isprintable():
+            raise ValueError("a socket path has no control characters and is UTF-8")
         if len(path.encode()) > MAX_SOCKET_PATH_BYTES:
             raise ValueError(f"the socket path is longer than {MAX_SOCKET_PATH_BYTES} bytes")
         return cls(path=path)
@@ -91,3 +97,14 @@ class Address(msgspec.Struct, frozen=True):
         if self.path:
             return f"unix://{self.path}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _is_host(text: str) -> bool:
+    """Say whether a resolver can be asked: what IDNA cannot write is an exception in every library."""
+    if len(text) > MAX_HOST_CHARACTERS or not text.isprintable() or " " in text:
+        return False
+    try:
+        text.encode("idna")
+    except UnicodeError:
+        return False
+    return True

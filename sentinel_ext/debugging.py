@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sentinel_ext.core.ratelimit.query import Query
     from sentinel_ext.core.tenant import Tenants
     from sentinel_ext.core.usage import Order
-    from sentinel_ext.core.views import BreakerView, PressureView, TenantView
+    from sentinel_ext.core.views import BreakerView, PressureView, StageView, TenantView
     from sentinel_ext.engine import Engine
     from sentinel_ext.explaining import Explained, ExplainedLimits
     from sentinel_ext.feedback import Feedback
@@ -149,9 +149,7 @@ class Debugging:
     async def set_breaker(self, upstream: str, mode: Force, peer: str) -> BreakerView:  # noqa: D102
         return await self._actions.set_breaker(upstream, mode, peer)
 
-    async def set_stage_mode(  # noqa: D102
-        self, stage: Stage, mode: Mode | None, peer: str
-    ) -> dict[str, dict[str, str]]:
+    async def set_stage_mode(self, stage: Stage, mode: Mode | None, peer: str) -> list[StageView]:  # noqa: D102
         return await self._actions.set_stage_mode(stage, mode, peer)
 
     def _watched(self, is_watched: bool) -> None:

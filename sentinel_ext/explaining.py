@@ -18,6 +18,7 @@ from sentinel_ext.core.explain.who import Who, who
 from sentinel_ext.core.model import Mode, Stage
 from sentinel_ext.core.ratelimit.explain import LimitsLook, begin
 from sentinel_ext.core.ratelimit.outcome import Problem
+from sentinel_ext.core.views import StageView
 from sentinel_ext.core.window import WindowReply
 from sentinel_ext.store.base import Answer, StoreError
 from sentinel_ext.store.looking import LOOK_TIMEOUT_S, look
@@ -40,11 +41,11 @@ if TYPE_CHECKING:
 
 
 class Explained(msgspec.Struct, frozen=True):
-    """A Check, explained. `set_stages`: their modes are an operator's, not the policy's."""
+    """A Check, explained. `stages`: how they run, and whose word that is."""
 
     explanation: Explanation
     who: Who
-    set_stages: frozenset[Stage]
+    stages: dict[Stage, StageView]
 
 
 class Explainer:
@@ -74,7 +75,7 @@ class Explainer:
         return Explained(
             explain(scene, query, said),
             who(check, caller, found, self._modes.policy, is_known=is_known),
-            frozenset(self._modes.current),
+            self._modes.views(),
         )
 
     def _protected(self, name: str, now_ns: int) -> Protected:

@@ -45,4 +45,8 @@ def publish_gauges(
     gauge("sentinel_tenants", "Tenants remembered by this instance.", lambda: float(len(tenants)))
     total("sentinel_tenants_evicted", "Tenants forgotten for others.", lambda: float(tenants.evicted))
     total("sentinel_checks_cancelled", "Checks the caller gave up.", lambda: float(engine.cancelled))
-    total("sentinel_log_lines_dropped", "Log lines lost to a full queue.", lambda: float(logs.dropped))
+    total(
+        "sentinel_log_lines_dropped",
+        "Log lines lost to a full queue or to an output that takes none.",
+        lambda: float(logs.dropped),
+    )

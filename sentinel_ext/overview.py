@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import itertools
 from collections import deque
-from operator import itemgetter
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -42,7 +43,7 @@ from sentinel_ext.core.timeline import Timeline
 from sentinel_ext.server.live_status import NoSnapshotError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from sentinel_ext.core.timeline import Key, Span
     from sentinel_ext.core.views import BreakerView, TenantView
@@ -105,12 +106,14 @@ class Overview:
 
     async def snapshot(self) -> Snapshot:
         """Look at everything once. Waits for the store, briefly; requests go on between the looks."""
-        views, count = await self._inspector.tenants(MAX_TENANTS_SHOWN)
-        names = await self.names()
+        # Together: each may wait for the store's timeout, and a supervisor waits for both (workers/).
+        (views, count), names = await asyncio.gather(self._inspector.tenants(MAX_TENANTS_SHOWN), self.names())
         pressure = self._inspector.pressure()
         await asyncio.sleep(0)
         upstreams = sorted(pressure.upstreams, key=lambda each: -each.pressure)[:MAX_UPSTREAMS_SHOWN]
         breakers = self._inspector.breakers()
+        await asyncio.sleep(0)
+        shown, changes = _shown(breakers), _changes(breakers)
         await asyncio.sleep(0)
         now, minute = self._timeline.last(RATE_S), self._timeline.last(COUNT_S)
         is_ready, details = self._readiness()
@@ -126,8 +129,8 @@ class Overview:
             tenant_count=count,
             tenants_max=MAX_TENANTS,
             upstream_count=len(pressure.upstreams),
-            breakers=_shown(breakers),
-            changes=_changes(breakers),
+            breakers=shown,
+            changes=changes,
             store=self._store(now, details["store"]),
             log=self._log(now, minute),
             config=msgspec.convert({**details["config"], "file": file}, ConfigState),
@@ -309,8 +312,11 @@ def _shown(breakers: Sequence[BreakerView]) -> tuple[BreakerView, ...]:
 
 
 def _changes(breakers: Sequence[BreakerView]) -> tuple[BreakerChange, ...]:
-    found = ((each.at_s, breaker.upstream, each) for breaker in breakers for each in breaker.history)
-    return tuple(
-        BreakerChange(upstream, at_s, each.before, each.after, each.reason, each.forced)
-        for at_s, upstream, each in heapq.nlargest(MAX_CHANGES_SHOWN, found, key=itemgetter(0))
-    )
+    # Each history is the newest first, so only heads are compared: ranking all took 2 ms for 256 breakers.
+    latest = heapq.merge(*map(_history, breakers), key=attrgetter("at_s"), reverse=True)
+    return tuple(itertools.islice(latest, MAX_CHANGES_SHOWN))
+
+
+def _history(breaker: BreakerView) -> Iterator[BreakerChange]:
+    for each in breaker.history:
+        yield BreakerChange(breaker.upstream, each.at_s, each.before, each.after, each.reason, each.forced)

@@ -9,19 +9,23 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from sentinel_ext.core.model import Stage
+from sentinel_ext.core.views import StageView
 from sentinel_ext.store.base import StoreError
 from sentinel_ext.store.modes import STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sentinel_ext.core.model import Mode, Stage
+    from sentinel_ext.core.model import Mode
     from sentinel_ext.core.policy import Policy
     from sentinel_ext.store.base import Store
     from sentinel_ext.store.modes import ModeStore
 
 # How long another instance's word takes at most to arrive.
 POLL_S: Final = 1.0
+# What needs no store is asked first (core/pipeline.py).
+_AS_THEY_RUN: Final = (Stage.BUCKET, Stage.PRESSURE, Stage.BREAKER, Stage.WINDOW)
 
 logger = logging.getLogger("sentinel.stages")
 
@@ -74,6 +78,13 @@ class StageModes:
     def all(self) -> dict[Stage, Mode]:
         """Return how every stage runs."""
         return {stage: self.mode(stage) for stage in STAGES}
+
+    def views(self) -> dict[Stage, StageView]:
+        """Return the stages as people see them, in the order in which they run."""
+        return {
+            stage: StageView(stage, self.mode(stage), self.policy.mode(stage), stage in self.current)
+            for stage in _AS_THEY_RUN
+        }
 
     def shown(self) -> dict[str, dict[str, str]]:
         """Return the stages as /readyz shows them."""

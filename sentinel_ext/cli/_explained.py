@@ -184,14 +184,10 @@ def _sent(answer: dict[str, Any]) -> list[RenderableType]:
         headers = answer[name]
         if headers:
             parts += ["", Text(title, "bold")]
-            parts.append(facts([(f"  {each['name']}:", text(each["value"])) for each in _harmless(headers)]))
+            parts.append(facts([(f"  {each['name']}:", text(each["value"])) for each in headers]))
     if answer["body"]:
         parts += ["", Text("body", "bold"), text(f"  {_compact(answer['body'])}")]
     return parts
-
-
-def _harmless(headers: list[dict[str, str]]) -> list[dict[str, str]]:
-    return [{"name": text(each["name"]).plain, "value": each["value"]} for each in headers]
 
 
 def _compact(body: str) -> str:

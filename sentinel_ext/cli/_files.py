@@ -1,12 +1,24 @@
-"""Files that commands write."""
+"""Files that commands write, and what they are given on standard input."""
 
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
-from sentinel_ext.errors import StartError
+from sentinel_ext.errors import ConfigError, StartError
+
+
+def read_stdin(most: int) -> bytes:
+    """Return what stands on standard input, at most so many bytes.
+
+    Raises:
+        ConfigError: it is closed.
+    """
+    if sys.stdin is None:
+        raise ConfigError(["-: standard input is closed; lead a file into it, or name one"])
+    return sys.stdin.buffer.read(most)
 
 
 def write(path: Path, data: bytes) -> None:

@@ -60,6 +60,17 @@ def _harmless(names: "Iterable[str]", incomplete: str) -> list[str]:
     return list(islice(found, MAX_COMPLETED))
 
 
+def group(metavar: str, cls: type[TyperGroup] = TyperGroup) -> typer.Typer:
+    """Return a command with verbs below it, which does something without one, too."""
+    return typer.Typer(
+        cls=cls,
+        invoke_without_command=True,
+        subcommand_metavar=metavar,
+        rich_markup_mode="markdown",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
 class TenantGroup(NameGroup):
     """Of tenants."""
 

@@ -80,6 +80,8 @@ class Asking(msgspec.Struct):
         Raises:
             ConfigError: the address is none, or there is no port for people.
         """
+        # gRPC's library tells of odd answers in lines of its own; we do in ours. It reads this when imported.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # noqa: TID251  written for a library, not read
         # Imported here: `--help` and completion of words do not pay for grpc and protobuf.
         from sentinel_ext.client.decisions import DecisionClient  # noqa: PLC0415
         from sentinel_ext.telemetry.tracing.client import client_tracing  # noqa: PLC0415
@@ -142,4 +144,6 @@ def parsed_address(text: str, name: str) -> Address:
 
 def print_json(value: object, *, one_line: bool = False) -> None:
     """Print JSON in plain ASCII: whatever stands in names, no terminal and no encoding stumbles over it."""
-    typer.echo(json.dumps(value, indent=None if one_line else 2, allow_nan=False))
+    text = json.dumps(value, indent=None if one_line else 2, allow_nan=False)
+    # The one control character in ASCII that JSON lets stand.
+    typer.echo(text.replace("\x7f", "\\u007f"))

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 
 from sentinel_ext.address import Address
 from sentinel_ext.cli._durations import duration_s
-from sentinel_ext.client import health
 from sentinel_ext.clock import monotonic_ns
 
 if TYPE_CHECKING:
@@ -43,10 +42,13 @@ def quickly(arguments: Sequence[str]) -> int | None:
         return None
     if len(service.encode()) > MAX_SERVICE_BYTES:
         return None
+    from sentinel_ext.client import health  # noqa: PLC0415  the whole program reads the words above, without hpack
+
     try:
         status = health.check(address.reachable, service, timeout_s, monotonic_ns)
     except health.HealthError as error:
-        sys.stderr.write(f"{error}\n")
+        if sys.stderr is not None:
+            sys.stderr.write(f"{error}\n")
         return 1
     sys.stdout.write(f"{status}\n")
     return 0 if status == "SERVING" else 1

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from rich.console import Console, Group
 from rich.padding import Padding
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -17,7 +18,7 @@ from sentinel_ext.wording import printable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from rich.console import RenderableType
+    from rich.console import ConsoleOptions, RenderableType
 
 # In a pipe nothing is cut: the longest names have 256 characters.
 PIPE_WIDTH: Final = 1_000
@@ -28,6 +29,15 @@ GOOD, DOUBTFUL, BAD, QUIET = "green", "yellow", "red", "dim"
 
 
 class _Console(Console):
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Let nothing through that a terminal would act on, whoever forgot `text` below."""
+        for segment in super().render(renderable, options):
+            words, style, control = segment
+            if control or words == "\n" or words.isprintable():
+                yield segment
+            else:
+                yield Segment("\n".join(map(printable, words.split("\n"))), style)
+
     def on_broken_pipe(self) -> None:
         """Leave it to `main`, which ends every command alike."""
         raise BrokenPipeError(32, "nobody reads any more")
@@ -40,7 +50,7 @@ def console(*, err: bool = False) -> Console:
     """
     file = sys.stderr if err else sys.stdout
     if isinstance(file, io.TextIOWrapper):
-        # A name that the terminal's encoding has no letters for is shown escaped.
+        # As _ends has it for the whole program; a test may have put another one there.
         file.reconfigure(errors="backslashreplace")
     is_terminal = file.isatty()
     return _Console(
@@ -110,7 +120,7 @@ def facts(pairs: Iterable[tuple[str, RenderableType]], indent: int = 0) -> Rende
     grid.add_column(no_wrap=True, style="bold")
     grid.add_column(overflow="fold")
     for name, value in pairs:
-        grid.add_row(name, value)
+        grid.add_row(text(name), value)
     return Padding(grid, (0, 0, 0, indent))
 
 

@@ -9,13 +9,7 @@ import typer
 from sentinel_ext.cli import _names
 from sentinel_ext.cli._options import AddressOption, Asking, JsonOption, TimeoutOption, print_json
 
-app = typer.Typer(
-    cls=_names.UpstreamGroup,
-    invoke_without_command=True,
-    subcommand_metavar="[UPSTREAM | set UPSTREAM open|closed|auto]",
-    rich_markup_mode="markdown",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = _names.group("[UPSTREAM | set UPSTREAM open|closed|auto]", _names.UpstreamGroup)
 UpstreamArgument = Annotated[
     str,
     typer.Argument(
@@ -85,11 +79,7 @@ def set_mode(
     Example: `sentinel-ext breakers set orders open`, and afterwards `sentinel-ext breakers set orders auto`.
     """
     asking = Asking.of(ctx, address, timeout, as_json)
-    answer = asking.ask("SetBreaker", {"upstream": upstream, "mode": mode.value})
-    if asking.as_json:
-        print_json(answer)
-    else:
-        _show(asking, {"breakers": [answer["breaker"]]}, with_changes=False)
+    _show(asking, asking.ask("SetBreaker", {"upstream": upstream, "mode": mode.value}), with_changes=False)
 
 
 def _show(asking: Asking, answer: dict[str, Any], *, with_changes: bool) -> None:
@@ -98,7 +88,8 @@ def _show(asking: Asking, answer: dict[str, Any], *, with_changes: bool) -> None
         return
     from sentinel_ext.cli import _screen, _tables  # noqa: PLC0415  rich is for those who print tables
 
-    shown = answer["breakers"]
+    # What acts answers with the one it acted on.
+    shown = answer["breakers"] if "breakers" in answer else [answer["breaker"]]
     if not shown:
         _screen.show(_screen.text("no upstream has a breaker"))
         return

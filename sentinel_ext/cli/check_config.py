@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from pathlib import Path
@@ -11,11 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+from sentinel_ext.cli import _files
+from sentinel_ext.cli._options import print_json
 from sentinel_ext.core.policy import Policy
 from sentinel_ext.core.ratelimit.rules import Rules
+from sentinel_ext.wording import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from sentinel_ext.settings import Settings
 
@@ -102,7 +104,7 @@ def command(
     report = check(paths, settings, merge=merge, lenient=lenient or settings.ratelimit_lenient)
     failed = bool(report.problems or (strict and report.warnings))
     if as_json:
-        typer.echo(json.dumps(_plain(report, ok=not failed), indent=2))
+        print_json(_plain(report, ok=not failed))
     else:
         _print(report, quiet=quiet)
     raise typer.Exit(1 if failed else 0)
@@ -157,7 +159,7 @@ def _text(path: str) -> str:
     from sentinel_ext.policy.texts import decoded, read_file  # noqa: PLC0415
 
     if path == STDIN:
-        return decoded(sys.stdin.buffer.read(MAX_FILE_BYTES + 1), "<stdin>")
+        return decoded(_files.read_stdin(MAX_FILE_BYTES + 1), "<stdin>")
     return read_file(Path(path))
 
 
@@ -179,14 +181,18 @@ def _print(report: Report, *, quiet: bool) -> None:
     if quiet or report.problems:
         return
     for name, policy in report.policies.items():
-        typer.echo(f"{name}: right")
-        for line in _policy_lines(policy):
-            typer.echo(f"  {line}")
+        _say(name, _policy_lines(policy))
         if policy.ratelimit is not None:
-            typer.echo(_indented(render_tree(policy.ratelimit)))
+            _say("", render_tree(policy.ratelimit).splitlines())
     for name, rules in report.rules.items():
-        typer.echo(f"{name}: right")
-        typer.echo(_indented(render_tree(rules)))
+        _say(name, render_tree(rules).splitlines())
+
+
+def _say(name: str, lines: Iterable[str]) -> None:
+    if name:
+        typer.echo(f"{printable(name)}: right")
+    for line in lines:
+        typer.echo(f"  {printable(line)}")
 
 
 def _print_findings(report: Report) -> None:
@@ -197,7 +203,7 @@ def _print_findings(report: Report) -> None:
     console = Console(stderr=True, force_terminal=sys.stderr.isatty(), highlight=False, soft_wrap=True)
     for kind, colour, lines in (("error", "red", report.problems), ("warning", "yellow", report.warnings)):
         for line in lines:
-            console.print(Text.assemble((f"{kind}: ", f"bold {colour}"), line))
+            console.print(Text.assemble((f"{kind}: ", f"bold {colour}"), printable(line)))
             shown = excerpt(line, report.texts)
             if shown:
                 console.print(Text(shown))
@@ -280,10 +286,6 @@ def _placed(line: str) -> dict[str, Any]:
         return {"message": line}
     place = {"file": match["file"], "line": int(match["line"]), "column": int(match["column"])}
     return {**place, "message": line[match.end() :]}
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"  {line}" for line in text.splitlines())
 
 
 def _many(count: int, word: str) -> str:

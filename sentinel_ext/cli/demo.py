@@ -9,6 +9,7 @@ import typer
 from sentinel_ext.address import Address
 
 DEFAULT_ENVOY_ADMIN = "127.0.0.1:9901"
+DEFAULT_PROMETHEUS = "127.0.0.1:9090"
 
 
 def command(
@@ -20,6 +21,13 @@ def command(
     envoy_admin: Annotated[
         str, typer.Option("--envoy-admin-address", metavar="HOST:PORT", help="Envoy's admin pages.")
     ] = DEFAULT_ENVOY_ADMIN,
+    with_prometheus: Annotated[
+        bool,
+        typer.Option("--with-prometheus", help="Start Prometheus, too, with the alerts; it must be on PATH."),
+    ] = False,
+    prometheus_address: Annotated[
+        str, typer.Option("--prometheus-address", metavar="HOST:PORT", help="Where it listens.")
+    ] = DEFAULT_PROMETHEUS,
 ) -> None:
     """Start Redis, Sentinel, an upstream and Envoy, send sample traffic and show what becomes of it.
 
@@ -34,15 +42,20 @@ def command(
 
     from sentinel_ext.demo.run import Options, run  # noqa: PLC0415
 
-    code = asyncio.run(run(Options(once=once, as_json=as_json, envoy_admin=_tcp_address(envoy_admin))))
-    raise typer.Exit(code)
+    options = Options(
+        once=once,
+        as_json=as_json,
+        envoy_admin=_tcp_address(envoy_admin, "--envoy-admin-address"),
+        prometheus=_tcp_address(prometheus_address, "--prometheus-address") if with_prometheus else None,
+    )
+    raise typer.Exit(asyncio.run(run(options)))
 
 
-def _tcp_address(text: str) -> Address:
+def _tcp_address(text: str, option: str) -> Address:
     try:
         address = Address.parse(text)
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--envoy-admin-address") from error
+        raise typer.BadParameter(str(error), param_hint=option) from error
     if address.is_unix:
-        raise typer.BadParameter("allowed: host:port or [ipv6]:port", param_hint="--envoy-admin-address")
+        raise typer.BadParameter("allowed: host:port or [ipv6]:port", param_hint=option)
     return address

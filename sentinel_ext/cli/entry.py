@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import sys
 
+from sentinel_ext.cli import _ends
+
 
 def main() -> None:
-    """Run `sentinel-ext`.
+    """Run `sentinel-ext`, and end with its exit code."""
+    sys.exit(_ends.ended(_command))
+
+
+def _command() -> None:
+    """Go the quick way, if it is one.
 
     typer and what it imports take 150 ms of CPU. A container with a tenth of a core would spend more than a
     second on that, which is all the time that Kubernetes gives a probe.

@@ -1,13 +1,12 @@
 """`sentinel-ext explain`: what would become of a request, and why."""
 
 # Without `from __future__ import annotations`: typer reads shared options where they are used.
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
-from sentinel_ext.cli import _names
+from sentinel_ext.cli import _files, _names
 from sentinel_ext.cli._options import AddressOption, Asking, JsonOption, TimeoutOption, print_json
 from sentinel_ext.errors import ConfigError
 
@@ -127,7 +126,7 @@ def _read(option: str, name: str, parse: Any) -> dict[str, Any]:  # noqa: ANN401
 
     try:
         if name == STDIN:
-            data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+            data = _files.read_stdin(MAX_FILE_BYTES + 1)
         else:
             with Path(name).open("rb") as file:
                 data = file.read(MAX_FILE_BYTES + 1)

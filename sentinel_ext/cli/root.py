@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from typing import Annotated, Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -27,7 +27,12 @@ from sentinel_ext.cli import (
     watch,
     worker,
 )
+from sentinel_ext.cli._ends import complain
 from sentinel_ext.errors import SentinelError
+from sentinel_ext.wording import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 RUN, LOOK, ACT, CONFIGURE = "Run", "Look", "Look and act", "Configure"
 
@@ -42,6 +47,28 @@ class _Root(TyperGroup):
             return panels.index(panel) if panel in panels else len(panels)
 
         return sorted(super().list_commands(ctx), key=place)
+
+    def make_context(self, *args: Any, **more: Any) -> Any:  # noqa: ANN401  likewise
+        """Read the command line."""
+        with _harmless():
+            return super().make_context(*args, **more)
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  likewise
+        """Run the command."""
+        with _harmless():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _harmless() -> Iterator[None]:
+    """Escape what stands in typer's complaints: it repeats arguments as they were given."""
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "format_message"):
+            # Click's own class, which typer keeps to itself.
+            error.message = printable(str(getattr(error, "message", "")))  # type: ignore[attr-defined]
+        raise
 
 
 app = typer.Typer(
@@ -90,23 +117,14 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line.
+    """Run the command line; `entry` is around it.
 
     Exit codes: 0 done, 1 could not, 2 wrong configuration or arguments, 130 ended by Ctrl-C.
     """
     try:
-        try:
-            app(prog_name="sentinel-ext")
-        finally:
-            # Here rather than at the interpreter's end, which complains when nobody reads any more.
-            sys.stdout.flush()
+        app(prog_name="sentinel-ext")
     except SentinelError as error:
+        # Names of a service and of files stand in them.
         for line in str(error).splitlines():
-            typer.echo(f"sentinel-ext: {line}", err=True)
+            complain(printable(line))
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        # `sentinel-ext watch | head`: what is left in buffers goes nowhere, without a word.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)

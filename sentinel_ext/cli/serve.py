@@ -8,8 +8,8 @@ import sys
 def command() -> None:
     """Run the service until SIGTERM or Ctrl-C.
 
-    Everything is set by environment variables or a `.env` file; the README has the table. Wrong values stop
-    the start with exit code 2, all of them at once.
+    Everything is set by environment variables or a `.env` file in this folder; the README has the table.
+    Wrong values stop the start with exit code 2, all of them at once.
 
     Example: `REDIS_URL=redis://localhost:6379 POLICY_FILE=policy.yaml sentinel-ext serve`
     """

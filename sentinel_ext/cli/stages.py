@@ -2,18 +2,18 @@
 
 # Without `from __future__ import annotations`: typer reads shared options where they are used.
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
+from sentinel_ext.cli import _names
 from sentinel_ext.cli._options import AddressOption, Asking, JsonOption, TimeoutOption, print_json
 
-app = typer.Typer(
-    invoke_without_command=True,
-    subcommand_metavar="[set STAGE MODE]",
-    rich_markup_mode="markdown",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = _names.group("[set STAGE MODE]")
+
+
+# The fields of the API's StageState.
+STATE: Final = ("stage", "mode", "policy_mode", "is_mode_set")
 
 
 class Stage(StrEnum):
@@ -54,14 +54,8 @@ def command(
         return
     # Explaining names the mode of every stage, whoever asks.
     answer = asking.ask("Explain", {"request": {"tenant": "anonymous"}})
-    stages = [{name: each[name] for name in ("stage", "mode", "is_mode_set")} for each in answer["stages"]]
-    if asking.as_json:
-        print_json({"stages": stages, "instance": answer["instance"]})
-        return
-    _show(
-        (each["stage"], each["mode"], "set by an operator" if each["is_mode_set"] else "policy")
-        for each in stages
-    )
+    stages = [{name: each[name] for name in STATE} for each in answer["stages"]]
+    _show(asking, {"stages": stages, "instance": answer["instance"]})
 
 
 @app.command("set")
@@ -81,28 +75,24 @@ def set_mode(
     """
     asking = Asking.of(ctx, address, timeout, as_json)
     answer = asking.ask("SetStageMode", {"stage": stage.value, "mode": mode.value})
+    _show(asking, answer)
+
+
+def _show(asking: Asking, answer: dict[str, Any]) -> None:
+    """Print `stages` of an answer: StageStates, wherever they come from."""
     if asking.as_json:
         print_json(answer)
         return
-    _show(
-        (
-            each["stage"],
-            each["mode"],
-            "policy"
-            if each["mode"] == each["policy_mode"]
-            else f"set; the policy says {each['policy_mode']}",
-        )
-        for each in answer["stages"]
-    )
-
-
-def _show(rows: Any) -> None:  # noqa: ANN401  triples of text
     from sentinel_ext.cli import _screen  # noqa: PLC0415  rich is for those who print tables
 
     colours = {"enforce": _screen.GOOD, "shadow": _screen.DOUBTFUL, "off": _screen.QUIET}
     cells = [
-        [_screen.text(stage, "bold"), _screen.text(mode, colours.get(mode, "")), _screen.text(why)]
-        for stage, mode, why in rows
+        [
+            _screen.text(each["stage"], "bold"),
+            _screen.text(each["mode"], colours.get(each["mode"], "")),
+            _screen.text(f"set; the policy says {each['policy_mode']}" if each["is_mode_set"] else "policy"),
+        ]
+        for each in answer["stages"]
     ]
     columns = [_screen.Column("stage"), _screen.Column("mode"), _screen.Column("from")]
     _screen.show(_screen.table(columns, cells, _screen.console().width))

@@ -9,13 +9,7 @@ import typer
 from sentinel_ext.cli import _names
 from sentinel_ext.cli._options import AddressOption, Asking, JsonOption, TimeoutOption, print_json
 
-app = typer.Typer(
-    cls=_names.TenantGroup,
-    invoke_without_command=True,
-    subcommand_metavar="[NAME | reset NAME]",
-    rich_markup_mode="markdown",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = _names.group("[NAME | reset NAME]", _names.TenantGroup)
 NameArgument = Annotated[
     str, typer.Argument(metavar="NAME", help="The tenant.", autocompletion=_names.tenants, show_default=False)
 ]
@@ -84,11 +78,7 @@ def show(
     Example: `sentinel-ext tenants acme`
     """
     asking = Asking.of(ctx, address, timeout, as_json)
-    answer = asking.ask("GetTenant", {"tenant": name})
-    if asking.as_json:
-        print_json(answer)
-    else:
-        _show_one(answer)
+    _show_one(asking, asking.ask("GetTenant", {"tenant": name}))
 
 
 @app.command("reset")
@@ -107,17 +97,15 @@ def reset(
     """
     asking = Asking.of(ctx, address, timeout, as_json)
     answer = asking.ask("ResetTenant", {"tenant": name})
+    was = "forgot what it had used" if answer["had_used"] else "there was nothing in its window"
+    _show_one(asking, answer, f"{name}: {was}")
+
+
+def _show_one(asking: Asking, answer: dict[str, Any], done: str = "") -> None:
     if asking.as_json:
         print_json(answer)
         return
-    from sentinel_ext.cli import _screen  # noqa: PLC0415  as above
-
-    was = "forgot what it had used" if answer["had_used"] else "there was nothing in its window"
-    _screen.show(_screen.text(f"{name}: {was}"))
-    _show_one(answer)
-
-
-def _show_one(answer: dict[str, Any]) -> None:
     from sentinel_ext.cli import _screen, _tables  # noqa: PLC0415  as above
 
-    _screen.show(_tables.tenant(answer["tenant"], answer["instance"], _screen.console()))
+    first = [_screen.text(done)] if done else []
+    _screen.show(*first, _tables.tenant(answer["tenant"], answer["instance"], _screen.console()))

@@ -7,12 +7,13 @@ of its own needs little of HTTP/2: literals out, four kinds of frames in.
 from __future__ import annotations
 
 import socket
-import struct
-from typing import IO, TYPE_CHECKING, Final
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, Any, Final
 
 import hpack
 
-from sentinel_ext.client import hpack_lite
+from sentinel_ext.client import hpack_lite, http2
 from sentinel_ext.errors import SentinelError
 from sentinel_ext.wording import printable
 
@@ -24,18 +25,13 @@ if TYPE_CHECKING:
 CHECK: Final = "/grpc.health.v1.Health/Check"
 # What one answer may hold in all: it is a hundred bytes.
 MAX_BYTES: Final = 64 * 1024
-MAX_FRAME: Final = 16_384
 SERVING: Final = 1
 # grpc.health.v1.HealthCheckResponse.ServingStatus.
 STATUSES: Final = {0: "UNKNOWN", SERVING: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
 # grpc/grpc doc/health-checking.md: of a name that nobody serves.
 _NOT_FOUND: Final = "5"
-
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_DATA, _HEADERS, _RST, _SETTINGS, _PING, _GOAWAY = 0, 1, 3, 4, 6, 7
-_END_STREAM, _ACK, _END_HEADERS, _PADDED, _PRIORITY = 1, 1, 4, 8, 32
-# HEADER_TABLE_SIZE 0: every block stands for itself. ENABLE_PUSH 0.
-_OUR_SETTINGS = struct.pack(">HIHI", 1, 0, 2, 0)
+# What is shown of a status that is no number, in characters.
+_MAX_SAID: Final = 100
 
 
 class HealthError(SentinelError):
@@ -44,6 +40,8 @@ class HealthError(SentinelError):
 
 def check(address: Address, service: str, timeout_s: float, now_ns: Callable[[], int]) -> str:
     """Ask for the health of `service` ("" asks for all); return one of STATUSES.
+
+    The time is for all of it: looking the host up, connecting, and every byte of the answer.
 
     Raises:
         HealthError: no answer within `timeout_s` seconds, or one that is none.
@@ -57,34 +55,103 @@ def check(address: Address, service: str, timeout_s: float, now_ns: Callable[[],
         return left
 
     try:
-        with _connected(address, left_s()) as connection:
-            connection.sendall(_request(service))
-            with connection.makefile("rb") as reader:
-                return _answer(connection, reader, left_s)
+        with _connected(address, left_s) as connection:
+            peer = _Peer(connection, left_s)
+            peer.send(_request(service))
+            return _answer(peer)
     except TimeoutError:
-        raise HealthError(f"no answer from {address} within {timeout_s:g} s") from None
+        raise HealthError(no_answer(address, timeout_s)) from None
     except OSError as error:
         raise HealthError(f"{address}: {(error.strerror or str(error)).lower()}") from None
 
 
-def _connected(address: Address, timeout_s: float) -> socket.socket:
-    if not address.is_unix:
-        return socket.create_connection((address.host, address.port), timeout_s)
-    connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(timeout_s)
+def no_answer(address: Address, timeout_s: float) -> str:
+    """Say that the time is over."""
+    return f"no answer from {address} within {timeout_s:g} s"
+
+
+def _connected(address: Address, left_s: Callable[[], float]) -> socket.socket:
+    if address.is_unix:
+        return _connect(socket.AF_UNIX, address.path, left_s)
+    *others, last = _found(address, left_s)
+    for family, _, _, _, place in others:
+        try:
+            return _connect(family, place, left_s)
+        except TimeoutError:
+            raise
+        except OSError:
+            # A name may have several addresses: ::1 where the server is on 127.0.0.1.
+            continue
+    return _connect(last[0], last[4], left_s)
+
+
+def _connect(family: int, place: Any, left_s: Callable[[], float]) -> socket.socket:  # noqa: ANN401  as socket has it
+    connection = socket.socket(family, socket.SOCK_STREAM)
     try:
-        connection.connect(address.path)
+        connection.settimeout(left_s())
+        connection.connect(place)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
+def _found(address: Address, left_s: Callable[[], float]) -> list[Any]:
+    """Look the host up; a name in a thread of its own, because the resolver knows no deadline."""
+    try:
+        return _looked_up(address, socket.AI_NUMERICHOST)
+    except OSError:
+        found: SimpleQueue[list[Any] | OSError] = SimpleQueue()
+    Thread(target=lambda: found.put(_looked_up_or_not(address)), daemon=True).start()
+    try:
+        answer = found.get(timeout=left_s())
+    except Empty:
+        raise TimeoutError from None
+    if isinstance(answer, OSError):
+        raise answer
+    return answer
+
+
+def _looked_up(address: Address, flags: int = 0) -> list[Any]:
+    return socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=flags)
+
+
+def _looked_up_or_not(address: Address) -> list[Any] | OSError:
+    try:
+        return _looked_up(address)
+    except OSError as error:
+        return error
+
+
+class _Peer:
+    """Whom a connection is with; whatever it is asked for has until the deadline, not each piece anew."""
+
+    def __init__(self, connection: socket.socket, left_s: Callable[[], float]) -> None:
+        self._connection, self._left_s = connection, left_s
+        self._rest = b""
+
+    def send(self, data: bytes) -> None:
+        """Send all of it."""
+        self._connection.settimeout(self._left_s())
+        self._connection.sendall(data)
+
+    def read(self, size: int) -> bytes:
+        """Return that many bytes."""
+        while len(self._rest) < size:
+            self._connection.settimeout(self._left_s())
+            more = self._connection.recv(http2.MAX_FRAME)
+            if not more:
+                raise HealthError("the server closed the connection without an answer: is it a gRPC port?")
+            self._rest += more
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return data
+
+
 def _request(service: str) -> bytes:
     name = service.encode()
     # HealthCheckRequest.service is field 1; the caller keeps names below 128 bytes.
     message = b"\x0a" + bytes([len(name)]) + name if name else b""
-    block = b"\x20" + hpack_lite.encode(
+    block = http2.TABLE_SIZE_0 + hpack_lite.encode(
         [
             (":method", "POST"),
             (":scheme", "http"),
@@ -95,59 +162,46 @@ def _request(service: str) -> bytes:
             ("user-agent", "sentinel-ext-healthcheck"),
         ]
     )
-    body = struct.pack(">BI", 0, len(message)) + message
     return b"".join(
         (
-            _PREFACE,
-            _frame(_SETTINGS, 0, 0, _OUR_SETTINGS),
-            _frame(_HEADERS, _END_HEADERS, 1, block),
-            _frame(_DATA, _END_STREAM, 1, body),
+            http2.PREFACE,
+            # Every block stands for itself.
+            http2.settings((http2.HEADER_TABLE_SIZE, 0), (http2.ENABLE_PUSH, 0)),
+            http2.frame(http2.HEADERS, http2.END_HEADERS, 1, block),
+            http2.frame(http2.DATA, http2.END_STREAM, 1, http2.PREFIX.pack(0, len(message)) + message),
         )
     )
 
 
-def _frame(kind: int, flags: int, stream_id: int, payload: bytes) -> bytes:
-    size = len(payload)
-    return struct.pack(">HBBBI", size >> 8, size & 255, kind, flags, stream_id) + payload
-
-
-def _answer(connection: socket.socket, reader: IO[bytes], left_s: Callable[[], float]) -> str:
+def _answer(peer: _Peer) -> str:
     """Read frames until the stream ends."""
     message = bytearray()
     taken = 0
     while taken < MAX_BYTES:
-        connection.settimeout(left_s())
-        high, low, kind, flags, stream_id = struct.unpack(">HBBBI", _read(reader, 9))
+        high, low, kind, flags, stream_id = http2.FRAME.unpack(peer.read(http2.HEADER_SIZE))
         size = high << 8 | low
-        if size > MAX_FRAME:
+        if size > http2.MAX_FRAME:
             raise HealthError("the server does not speak HTTP/2 as gRPC does")
-        payload = _read(reader, size)
-        taken += 9 + size
-        if kind == _SETTINGS and not flags & _ACK:
-            connection.sendall(_frame(_SETTINGS, _ACK, 0, b""))
-        elif kind == _PING and not flags & _ACK:
-            connection.sendall(_frame(_PING, _ACK, 0, payload))
-        elif kind == _GOAWAY or (kind == _RST and stream_id == 1):
+        payload = peer.read(size)
+        taken += http2.HEADER_SIZE + size
+        if kind == http2.SETTINGS and not flags & http2.ACK:
+            peer.send(http2.SETTINGS_ACK)
+        elif kind == http2.PING and not flags & http2.ACK:
+            peer.send(http2.frame(http2.PING, http2.ACK, 0, payload))
+        elif kind == http2.GOAWAY or (kind == http2.RST_STREAM and stream_id == 1):
             raise HealthError("the server ended the call")
-        elif kind == _DATA and stream_id == 1:
+        elif kind == http2.DATA and stream_id == 1:
             message += _unpadded(payload, flags)
-        elif kind == _HEADERS and stream_id == 1 and flags & _END_STREAM:
+        elif kind == http2.HEADERS and stream_id == 1 and flags & http2.END_STREAM:
             return _read_status(_unpadded(payload, flags), bytes(message))
     raise HealthError("the server sends much and ends nothing")
 
 
-def _read(reader: IO[bytes], size: int) -> bytes:
-    data = reader.read(size)
-    if len(data) < size:
-        raise HealthError("the server closed the connection without an answer: is it a gRPC port?")
-    return data
-
-
 def _unpadded(payload: bytes, flags: int) -> bytes:
     start, end = 0, len(payload)
-    if flags & _PADDED and payload:
+    if flags & http2.PADDED and payload:
         start, end = 1, end - payload[0]
-    if flags & _PRIORITY:
+    if flags & http2.PRIORITY_FLAG:
         start += 5
     return payload[start:end]
 
@@ -160,8 +214,8 @@ def _read_status(block: bytes, message: bytes) -> str:
     if outcome == _NOT_FOUND:
         return "SERVICE_UNKNOWN"
     if outcome != "0":
-        said = f"grpc-status {outcome}" if outcome.isdecimal() else printable(outcome)
-        raise HealthError(f"the server answers {said}")
+        said = outcome if outcome.startswith("http ") else f"grpc-status {outcome or '(none)'}"
+        raise HealthError(f"the server answers {printable(said)[:_MAX_SAID]}")
     # HealthCheckResponse.status is field 1, a varint below 128; absent it is UNKNOWN.
     body = message[5:]
     return STATUSES.get(body[1] if len(body) >= 2 and body[0] == 8 else 0, "UNKNOWN")

@@ -70,5 +70,10 @@ def _decode(block: bytes) -> str:
     decoder.header_table_size = 0
     fields = {bytes(name): bytes(value) for name, value in decoder.decode(block, raw=True)}
     if b"grpc-status" in fields:
-        return fields[b"grpc-status"].decode()
-    return f"http {fields[b':status'].decode()}" if b":status" in fields else ""
+        return _shown(fields[b"grpc-status"]) or "(none)"
+    return f"http {_shown(fields[b':status'])}" if b":status" in fields else ""
+
+
+def _shown(value: bytes) -> str:
+    # A peer may send any byte where a number belongs.
+    return value.decode("ascii", "backslashreplace")

@@ -8,17 +8,17 @@ from array import array
 from collections import Counter
 from typing import TYPE_CHECKING, Final, cast
 
+import hpack
 import msgspec
 
-from sentinel_ext.client import hpack_lite
+from sentinel_ext.client import hpack_lite, http2
 from sentinel_ext.clock import monotonic_ns, random_unit
 from sentinel_ext.errors import SentinelError
+from sentinel_ext.wording import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MAX_WINDOW: Final = 2**31 - 1
-DEFAULT_WINDOW: Final = 65_535
 # Our window is given back when half of it is used, which a run of seconds hardly reaches.
 CREDIT_AT: Final = 2**30
 SAMPLES: Final = 200
@@ -26,18 +26,11 @@ SAMPLE_EVERY: Final = 64
 # What a plan's block or body may hold, to be replaced by the tenant's own name of equal length.
 TENANT: Final = "t0000000"
 
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_DATA, _HEADERS, _RST, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
-_END_STREAM, _ACK, _END_HEADERS, _PADDED = 1, 1, 4, 8
+NO_HTTP2: Final = "the server does not speak HTTP/2 as gRPC does: is it the gRPC port?"
 # A prime, so that every tenant has its turn whatever their number. Each run starts elsewhere: of a million
 # tenants a run of seconds does not reach them all.
 _STRIDE = 7_368_787
-_TABLE_SIZE_0 = b"\x20"
-# Of a gRPC message: whether it is compressed, and its length.
-_PREFIX_BYTES = 5
-_HEADER = struct.Struct(">HBBBI")
-_U32 = struct.Struct(">I")
-_SETTING = struct.Struct(">HI")
+_PREFIX_BYTES = http2.PREFIX.size
 
 
 class LoadError(SentinelError):
@@ -74,15 +67,15 @@ class Requests:
         block, message = hpack_lite.encode(plan.headers), plan.message
         marker = TENANT.encode()
         self.is_grpc = message is not None
-        self._flags = _END_HEADERS if self.is_grpc else _END_HEADERS | _END_STREAM
-        head = _frame_start(len(block), _HEADERS, self._flags)
-        body = b"" if message is None else struct.pack(">BI", 0, len(message)) + message
+        self._flags = http2.END_HEADERS if self.is_grpc else http2.END_HEADERS | http2.END_STREAM
+        head = http2.frame_start(len(block), http2.HEADERS, self._flags)
+        body = b"" if message is None else http2.PREFIX.pack(0, len(message)) + message
         self.size = len(body)
-        if max(self.size, len(block) + len(_TABLE_SIZE_0)) > 16_384:
+        if max(self.size, len(block) + len(http2.TABLE_SIZE_0)) > http2.MAX_FRAME:
             raise LoadError("a request must fit one frame of 16,384 bytes")
         self._head = head
         self._middle = block
-        self._tail = _frame_start(self.size, _DATA, _END_STREAM)
+        self._tail = http2.frame_start(self.size, http2.DATA, http2.END_STREAM)
         self._body = body
         self._tenants = plan.tenants
         self._number = int(random_unit() * plan.tenants)
@@ -93,7 +86,7 @@ class Requests:
 
     def make(self, stream_id: int) -> bytes:
         """Return HEADERS, and DATA for gRPC."""
-        number = _U32.pack(stream_id)
+        number = http2.U32.pack(stream_id)
         head, block, body = self._head, self._middle, self._body
         if self._varies:
             name = b"t%07d" % self._number
@@ -102,15 +95,11 @@ class Requests:
         if stream_id == 1:
             # A server that lowers the table's size must see the change at the start of the first block
             # (RFC 9113 §4.3.1), and any server may.
-            block = _TABLE_SIZE_0 + block
-            head = _frame_start(len(block), _HEADERS, self._flags)
+            block = http2.TABLE_SIZE_0 + block
+            head = http2.frame_start(len(block), http2.HEADERS, self._flags)
         if not self.is_grpc:
             return head + number + block
         return b"".join((head, number, block, self._tail, number, body))
-
-
-def _frame_start(size: int, kind: int, flags: int) -> bytes:
-    return struct.pack(">HBBB", size >> 8, size & 255, kind, flags)
 
 
 class Meter:
@@ -157,7 +146,7 @@ class Connection(asyncio.Protocol):
         self._free = streams
         self._buffer = b""
         self._next_id = 1
-        self._window = DEFAULT_WINDOW
+        self._window = http2.DEFAULT_WINDOW
         self._taken = 0
         self._sent_ns: dict[int, int] = {}
         self._early: dict[int, str] = {}
@@ -165,25 +154,26 @@ class Connection(asyncio.Protocol):
         self._is_started = False
         self.is_closing = False
         self._handlers: dict[int, Callable[[bytes, int, int, int], None]] = {
-            _RST: self._reset,
-            _SETTINGS: self._settings,
-            _PING: self._ping,
-            _GOAWAY: self._goaway,
-            _WINDOW_UPDATE: self._credit,
+            http2.RST_STREAM: self._reset,
+            http2.SETTINGS: self._settings,
+            http2.PING: self._ping,
+            http2.GOAWAY: self._goaway,
+            http2.WINDOW_UPDATE: self._credit,
         }
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the preface; requests follow once the server's SETTINGS are there."""
         # uvloop's transports are not instances of asyncio.Transport.
         self._transport = cast("asyncio.Transport", transport)
-        # HEADER_TABLE_SIZE 0 (see hpack_lite), ENABLE_PUSH 0, and windows that never hold the server back.
-        settings = _SETTING.pack(1, 0) + _SETTING.pack(2, 0) + _SETTING.pack(4, MAX_WINDOW)
+        # No header table (see hpack_lite), and windows that never hold the server back.
         self._transport.write(
-            _PREFACE
-            + _frame_start(len(settings), _SETTINGS, 0)
-            + _U32.pack(0)
-            + settings
-            + _window_update(MAX_WINDOW - DEFAULT_WINDOW)
+            http2.PREFACE
+            + http2.settings(
+                (http2.HEADER_TABLE_SIZE, 0),
+                (http2.ENABLE_PUSH, 0),
+                (http2.INITIAL_WINDOW_SIZE, http2.MAX_WINDOW),
+            )
+            + http2.window_update(http2.MAX_WINDOW - http2.DEFAULT_WINDOW)
         )
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -198,37 +188,46 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read all frames, then send as many requests as were answered, in one write."""
+        try:
+            self._read(data)
+        except (hpack.HPACKError, struct.error, IndexError):
+            self._failed(NO_HTTP2)
+
+    def _read(self, data: bytes) -> None:
         if self._buffer:
             data = self._buffer + data
         now_ns, at, size = monotonic_ns(), 0, len(data)
-        while size - at >= 9:
-            high, low, kind, flags, stream_id = _HEADER.unpack_from(data, at)
-            start = at + 9
+        while size - at >= http2.HEADER_SIZE:
+            high, low, kind, flags, stream_id = http2.FRAME.unpack_from(data, at)
+            start = at + http2.HEADER_SIZE
             end = start + (high << 8 | low)
             if end > size:
+                # An HTTP/1 answer reads as a frame of megabytes, whose end never comes.
+                if end - start > http2.MAX_FRAME:
+                    self._failed(NO_HTTP2)
                 break
             at = end
-            if kind == _HEADERS:
+            if kind == http2.HEADERS:
                 self._headers(data[start:end], flags, stream_id, now_ns)
-            elif kind == _DATA:
+            elif kind == http2.DATA:
                 self._taken += end - start
                 self._meter.message(data, start, end)
-                if flags & _END_STREAM:
+                if flags & http2.END_STREAM:
                     self._finish(stream_id, self._early.pop(stream_id, "no status"), now_ns)
             elif kind in self._handlers:
                 self._handlers[kind](data[start:end], flags, stream_id, now_ns)
         self._buffer = data[at:]
         if self._taken >= CREDIT_AT:
-            self._out.append(_window_update(self._taken))
+            self._out.append(http2.window_update(self._taken))
             self._taken = 0
         self._flush(now_ns)
 
     def _headers(self, block: bytes, flags: int, stream_id: int, now_ns: int) -> None:
-        if not flags & _END_HEADERS or flags & _PADDED:
+        if not flags & http2.END_HEADERS or flags & http2.PADDED:
             self._failed("the server sends header blocks with CONTINUATION or padding")
             return
         grpc = self._requests.is_grpc
-        if flags & _END_STREAM:
+        if flags & http2.END_STREAM:
             self._finish(
                 stream_id, self._early.pop(stream_id, "") or self._status.read(block, grpc=grpc), now_ns
             )
@@ -244,29 +243,29 @@ class Connection(asyncio.Protocol):
 
     def _reset(self, payload: bytes, _flags: int, stream_id: int, now_ns: int) -> None:
         self._early.pop(stream_id, None)
-        self._finish(stream_id, f"rst {_U32.unpack(payload)[0]}", now_ns)
+        self._finish(stream_id, f"rst {http2.U32.unpack(payload)[0]}", now_ns)
 
     def _settings(self, payload: bytes, flags: int, _stream_id: int, _now_ns: int) -> None:
-        if flags & _ACK:
+        if flags & http2.ACK:
             return
-        for key, value in _SETTING.iter_unpack(payload):
-            if key == 3 and not self._is_started:
+        for key, value in http2.SETTING.iter_unpack(payload):
+            if key == http2.MAX_CONCURRENT_STREAMS and not self._is_started:
                 self._free = min(self._free, value)
-        self._out.append(_frame_start(0, _SETTINGS, _ACK) + _U32.pack(0))
+        self._out.append(http2.SETTINGS_ACK)
         self._is_started = True
 
     def _ping(self, payload: bytes, flags: int, _stream_id: int, _now_ns: int) -> None:
-        if not flags & _ACK:
-            self._out.append(_frame_start(8, _PING, _ACK) + _U32.pack(0) + payload)
+        if not flags & http2.ACK:
+            self._out.append(http2.frame(http2.PING, http2.ACK, 0, payload))
 
     def _goaway(self, payload: bytes, _flags: int, _stream_id: int, _now_ns: int) -> None:
-        code, text = _U32.unpack_from(payload, 4)[0], payload[8:].decode("ascii", "replace")
-        self._failed(f"the server sent GOAWAY {code} {text}")
+        code, text = http2.U32.unpack_from(payload, 4)[0], payload[8:].decode("ascii", "replace")
+        self._failed(f"the server sent GOAWAY {code} {printable(text)}".rstrip())
 
     def _credit(self, payload: bytes, _flags: int, stream_id: int, _now_ns: int) -> None:
         # A request is one DATA frame that fits the smallest initial window, so a stream never waits.
         if stream_id == 0:
-            self._window += _U32.unpack(payload)[0]
+            self._window += http2.U32.unpack(payload)[0]
 
     def _flush(self, now_ns: int) -> None:
         if self._is_started and not self.is_closing:
@@ -280,7 +279,3 @@ class Connection(asyncio.Protocol):
         if self._out:
             self._transport.write(b"".join(self._out))
             self._out = []
-
-
-def _window_update(size: int) -> bytes:
-    return _frame_start(4, _WINDOW_UPDATE, 0) + _U32.pack(0) + _U32.pack(size)

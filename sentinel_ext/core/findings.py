@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from sentinel_ext.core.decision import Reason
 from sentinel_ext.core.model import Mode, Stage
-from sentinel_ext.core.signals import Level
+from sentinel_ext.core.signals import ELEVATED_FROM, HIGH_FROM
 from sentinel_ext.core.snapshot import Finding, Severity
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 # Names in one sentence; more are counted.
 MAX_NAMED: Final = 3
-# A score from which an upstream is said to be pressed: where LevelMeter leaves normal.
-PRESSED: Final = 50.0
+# A score from which an upstream is said to be pressed.
+PRESSED: Final = ELEVATED_FROM
 # A store that is late for fewer of the requests than that is no reason to get up for.
 MANY: Final = 0.05
 _RANK = {severity: rank for rank, severity in enumerate(Severity)}
@@ -106,8 +106,9 @@ def _of_breakers(breakers: Sequence[BreakerView]) -> Iterator[Finding]:
 def _of_pressure(snapshot: Snapshot) -> Iterator[Finding]:
     pressure = snapshot.pressure
     pressed = [each.name for each in pressure.upstreams if each.pressure >= PRESSED]
-    is_bad = pressure.level in {Level.HIGH, Level.CRITICAL}
     if pressed:
+        # Its own score: the global level may be of this Sentinel, or stand high for a while yet.
+        is_bad = any(each.pressure >= HIGH_FROM for each in pressure.upstreams)
         text = f"Upstream pressed, the lower tiers go first: {_named(pressed)}."
         yield Finding(_CRITICAL if is_bad else _WARNING, "pressure", text)
     if pressure.local >= PRESSED:

@@ -1,7 +1,8 @@
 """Snapshots of several workers as one. Pure.
 
-What each worker counts is added up; what they share through the store is taken from the first that tells;
-where only one number can stand for all it is the worst.
+What each worker counts is added up; where only one number can stand for all it is the worst: no order of
+the workers may hide an open breaker or a pressed upstream. Of a breaker that they share through the store
+the latest epoch is what holds.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from sentinel_ext.core.views import BreakerView, UpstreamView
 
 
+_REFUSING = {"half_open": 1, "open": 2}
+
+
 def merged(snapshots: Sequence[Snapshot]) -> Snapshot:
     """Return one for all; there is at least one. Findings are not merged: they are made of the whole."""
     first = snapshots[0]
@@ -41,8 +45,8 @@ def merged(snapshots: Sequence[Snapshot]) -> Snapshot:
         traffic=_traffic([each.traffic for each in snapshots]),
         pressure=_pressure([each.pressure for each in snapshots]),
         tenants=_tenants([row for each in snapshots for row in each.tenants]),
-        tenant_count=sum(each.tenant_count for each in snapshots),
-        tenants_max=sum(each.tenants_max for each in snapshots),
+        tenant_count=_tenant_count(snapshots),
+        tenants_max=max(each.tenants_max for each in snapshots),
         upstream_count=max(each.upstream_count for each in snapshots),
         breakers=_breakers([each.breakers for each in snapshots]),
         changes=_changes([each.changes for each in snapshots]),
@@ -120,8 +124,9 @@ def _pressure(parts: Sequence[PressureView]) -> PressureView:
     upstreams: dict[str, UpstreamView] = {}
     for part in parts:
         for upstream in part.upstreams:
-            known = upstreams.setdefault(upstream.name, upstream)
-            upstreams[upstream.name] = replace(known, is_blind=known.is_blind or upstream.is_blind)
+            known = upstreams.get(upstream.name, upstream)
+            shown = max(known, upstream, key=lambda each: each.pressure)
+            upstreams[upstream.name] = replace(shown, is_blind=known.is_blind or upstream.is_blind)
     return PressureView(
         worst.score,
         worst.level,
@@ -129,6 +134,12 @@ def _pressure(parts: Sequence[PressureView]) -> PressureView:
         _worst(part.local_signals for part in parts),
         tuple(sorted(upstreams.values(), key=lambda each: -each.pressure))[:MAX_UPSTREAMS_SHOWN],
     )
+
+
+def _tenant_count(snapshots: Sequence[Snapshot]) -> int:
+    """Count tenants, exactly where every worker lists all it knows; else it is this many at least."""
+    listed = len({row.name for each in snapshots for row in each.tenants})
+    return max(listed, *(each.tenant_count for each in snapshots))
 
 
 def _tenants(rows: Sequence[TenantRow]) -> tuple[TenantRow, ...]:
@@ -158,10 +169,20 @@ def _breakers(parts: Sequence[Sequence[BreakerView]]) -> tuple[BreakerView, ...]
     found: dict[str, BreakerView] = {}
     for part in parts:
         for breaker in part:
-            known = found.setdefault(breaker.upstream, breaker)
+            known = found.get(breaker.upstream, breaker)
             alone = known.without_store or breaker.without_store
-            found[breaker.upstream] = replace(known, without_store=alone)
+            found[breaker.upstream] = replace(_telling(known, breaker), without_store=alone)
     return tuple(sorted(found.values(), key=breaker_order))[:MAX_UPSTREAMS_SHOWN]
+
+
+def _telling(one: BreakerView, other: BreakerView) -> BreakerView:
+    """Return the later word on a breaker that they share, else what refuses more.
+
+    Without the store each has epochs of its own.
+    """
+    if one.without_store or other.without_store or one.epoch == other.epoch:
+        return max(one, other, key=lambda each: _REFUSING.get(each.state, 0))
+    return max(one, other, key=lambda each: each.epoch)
 
 
 def breaker_order(breaker: BreakerView) -> tuple[bool, str]:

@@ -82,7 +82,9 @@ class Level(Word):
     CRITICAL = "critical"
 
 
-_ENTERED_AT = ((85.0, Level.CRITICAL), (70.0, Level.HIGH), (50.0, Level.ELEVATED))
+ELEVATED_FROM = 50.0
+HIGH_FROM = 70.0
+_ENTERED_AT = ((85.0, Level.CRITICAL), (HIGH_FROM, Level.HIGH), (ELEVATED_FROM, Level.ELEVATED))
 _FLOOR = {level: floor for floor, level in _ENTERED_AT}
 
 

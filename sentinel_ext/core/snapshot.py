@@ -200,7 +200,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     Attributes:
         at_s: when it was made, seconds since the epoch.
         findings: what an operator should know, the worst first.
-        tenant_count: tenants remembered; a tenant that several workers know counts for each.
+        tenant_count: tenants remembered, of several workers at least that; `tenants_max` bounds one worker.
         upstream_count: of these the pressure lists the most pressed; breakers that are not closed come first.
         changes: of breakers, the latest first.
         instances: that share the store; `names` of them, where known.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sentinel_ext.core.breaker import CircuitState, Force
-from sentinel_ext.core.model import Plan, Tier
+from sentinel_ext.core.model import Mode, Plan, Stage, Tier
 from sentinel_ext.core.scaling import looked_limit
 
 if TYPE_CHECKING:
@@ -78,6 +78,21 @@ class PressureView(msgspec.Struct, frozen=True):
     local: float
     local_signals: dict[str, float]
     upstreams: tuple[UpstreamView, ...]
+
+
+class StageView(msgspec.Struct, frozen=True):
+    """How a stage runs.
+
+    Attributes:
+        mode: that holds.
+        policy_mode: as the files say.
+        is_set: an operator set `mode`, be it the policy's own.
+    """
+
+    stage: Stage
+    mode: Mode
+    policy_mode: Mode
+    is_set: bool
 
 
 class Change(msgspec.Struct, frozen=True):

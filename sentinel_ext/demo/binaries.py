@@ -36,6 +36,12 @@ def find_envoy(beside: Path = _BESIDE, path: str | None = None) -> Path:
     return _first("envoy", [str(beside), path], beside)
 
 
+def on_path(name: str) -> Path | None:
+    """Return a program of PATH that no wheel brings; None if there is none."""
+    found = shutil.which(name)
+    return None if found is None else Path(os.path.abspath(found))  # noqa: PTH100  as below
+
+
 def _first(name: str, places: list[str | None], beside: Path) -> Path:
     for place in places:
         found = shutil.which(name, path=place)

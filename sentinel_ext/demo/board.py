@@ -10,6 +10,8 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from sentinel_ext.wording import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -109,7 +111,8 @@ def plain_table(tallies: Sequence[Tally]) -> list[str]:
 
 def complaint(tally: Tally) -> str:
     """Say what went wrong with a tenant's requests."""
-    return f"{tally.tenant}: {tally.errors} of {tally.sent} requests failed; the first: {tally.first_error}"
+    first = printable(tally.first_error)
+    return f"{tally.tenant}: {tally.errors} of {tally.sent} requests failed; the first: {first}"
 
 
 def _table(tallies: Sequence[Tally]) -> Table:

@@ -50,12 +50,15 @@ def places_to_look(setup: Setup, folder: Path) -> Rows:
         if admin.is_unix
         else f"http://{reachable(admin)}"
     )
+    url = setup.prometheus.url if setup.prometheus is not None else ""
+    watched = [("Prometheus", f"{url}/graph"), ("alerts", f"{url}/alerts")] if url else []
     page = [] if admin.is_unix else [("status page", f"{at}/")]
     return [
         *page,
         ("metrics", f"{at}/metrics"),
         ("readiness", f"{at}/readyz"),
         ("Envoy", f"http://{reachable(setup.envoy_admin)}/"),
+        *watched,
         ("policy", str(setup.policy_file)),
         ("logs", f"tail -f {shlex.quote(str(folder))}/*.log"),
     ]

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from sentinel_ext.address import Address
 from sentinel_ext.core.model import Tier
 from sentinel_ext.core.policy import SourceKind
-from sentinel_ext.demo import binaries, ports
+from sentinel_ext.demo import binaries, ports, prometheus
 from sentinel_ext.demo.traffic import Tally
 from sentinel_ext.errors import StartError
 from sentinel_ext.policy.loader import load_policy
@@ -34,6 +34,7 @@ class Setup:
         tenant_header: the header that the sample names its tenants in.
         redis_server: the program to start; None if REDIS_URL was set and names the Redis to use.
         upstream: where the echo upstream listens; None if the one of DOWNSTREAM_URL is not ours to start.
+        prometheus: what to start besides; None unless it was asked for.
     """
 
     settings: Settings
@@ -44,13 +45,14 @@ class Setup:
     envoy: Path
     redis_server: Path | None
     upstream: Address | None
+    prometheus: prometheus.Prometheus | None = None
 
     @classmethod
-    def prepare(cls, envoy_admin: Address) -> Setup:
+    def prepare(cls, envoy_admin: Address, prometheus_address: Address | None = None) -> Setup:
         """Read the settings and the policy, find the programs, try the addresses.
 
         Raises:
-            ConfigError: the environment or the policy file cannot be used.
+            ConfigError: the environment or the policy file cannot be used, or Prometheus cannot.
             StartError: a program is missing, or addresses are in use: all of them.
         """
         settings = Settings.load()
@@ -66,6 +68,9 @@ class Setup:
             envoy=binaries.find_envoy(),
             redis_server=None if has_redis else binaries.find_redis(),
             upstream=echo_address(settings.downstream_url),
+            prometheus=prometheus.find(prometheus_address, settings.admin_address)
+            if prometheus_address is not None
+            else None,
         )
         ports.check(setup.claims())
         return setup
@@ -83,6 +88,8 @@ class Setup:
             claims.append(ports.Claim("Sentinel's debug gRPC", "DEBUG_GRPC_ADDRESS", settings.debug_address))
         if self.upstream is not None:
             claims.append(ports.Claim("the demo's upstream", "DOWNSTREAM_URL", self.upstream))
+        if self.prometheus is not None:
+            claims.append(ports.Claim("Prometheus", "--prometheus-address", self.prometheus.address))
         return claims
 
     @property

@@ -39,11 +39,13 @@ class Options:
         once: end after the sample.
         as_json: print the summary as JSON on stdout at the end; everything else goes to stderr.
         envoy_admin: where Envoy's admin pages listen.
+        prometheus: where a Prometheus is to listen; None starts none.
     """
 
     once: bool
     as_json: bool
     envoy_admin: Address
+    prometheus: Address | None = None
 
 
 async def run(options: Options) -> int:
@@ -52,7 +54,7 @@ async def run(options: Options) -> int:
     Raises:
         SentinelError: it cannot start, a part of it ended, or requests of the sample failed.
     """
-    setup = Setup.prepare(options.envoy_admin)
+    setup = Setup.prepare(options.envoy_admin, options.prometheus)
     board = Board(sys.stderr if options.as_json else sys.stdout)
     for warning in (*setup.settings.warnings, *setup.policy.warnings):
         board.say(warning)
@@ -106,6 +108,8 @@ class _Demo:
         stack = Stack(setup, board, crew, session)
         await stack.start()
         self._versions = {"envoy_version": stack.envoy_version, "redis_version": stack.redis_version}
+        if stack.prometheus_version:
+            self._versions["prometheus_version"] = stack.prometheus_version
         if not self._options.once:
             board.guide(
                 {

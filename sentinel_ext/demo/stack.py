@@ -1,4 +1,4 @@
-"""The four parts of the demo in their order: Redis, the upstream, Sentinel, Envoy."""
+"""The parts of the demo in their order: Redis, the upstream, Sentinel, Envoy, and Prometheus if wanted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from sentinel_ext.address import MAX_SOCKET_PATH_BYTES
-from sentinel_ext.demo import ports, probes
+from sentinel_ext.demo import ports, probes, prometheus
 from sentinel_ext.demo.preflight import LISTEN_HOST
 from sentinel_ext.demo.upstream import echoing
 from sentinel_ext.envoy_config import options_from, render
@@ -53,6 +53,7 @@ class Stack:
         """Know everything; start nothing."""
         self.envoy_version = ""
         self.redis_version = ""
+        self.prometheus_version = ""
         self.redis_socket: Path | None = None
         self._setup = setup
         self._settings = setup.settings
@@ -71,6 +72,8 @@ class Stack:
         await self._start_upstream()
         await self._start_sentinel(redis_url)
         await self._start_envoy()
+        if self._setup.prometheus is not None:
+            await self._start_prometheus(self._setup.prometheus)
 
     async def _start_redis(self) -> str:
         secret = self._settings.redis_url
@@ -155,3 +158,15 @@ class Stack:
         with self._board.step("a request through all of it"):
             await child.wait_ready(envoy.is_deciding)
         self._board.done("Envoy", f"{self.envoy_version} at {setup.listener}")
+
+    async def _start_prometheus(self, wanted: prometheus.Prometheus) -> None:
+        config = prometheus.configuration(self._settings.admin_address, self._setup.envoy_admin)
+        (self._folder / "prometheus.yaml").write_text(config, encoding="utf-8")
+        probe = prometheus.Probe(self._session, wanted.url)
+        with self._board.step("Prometheus"):
+            child = await self._crew.start("Prometheus", wanted.arguments(self._folder))
+            await child.wait_ready(probe.is_scraping)
+            self.prometheus_version = await probe.version()
+        self._board.done(
+            "Prometheus", f"{self.prometheus_version} at {wanted.url}, scrapes Sentinel and Envoy"
+        )

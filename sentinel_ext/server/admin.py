@@ -9,6 +9,7 @@ from prometheus_client.exposition import choose_encoder
 
 from sentinel_ext.address import Address
 from sentinel_ext.server import listen
+from sentinel_ext.server.audited import audited
 
 if TYPE_CHECKING:
     import socket
@@ -70,7 +71,7 @@ class AdminServer:
         self._address = address
         self._collect = metrics
         self._readiness = readiness
-        app = web.Application(client_max_size=MAX_BODY_BYTES)
+        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=(audited,))
         app.router.add_get("/", self._index)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthz)

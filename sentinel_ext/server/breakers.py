@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
 
+from sentinel_ext.server.audited import ORDER
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -69,6 +71,7 @@ class BreakerPages:
         if mode not in MODES:
             return _refused(400, f'send {{"mode": "…"}} with one of {", ".join(MODES)}')
         upstream = request.match_info["upstream"]
+        request[ORDER] = {"upstream": upstream, "mode": mode}
         try:
             return web.json_response(await self._breakers.force(upstream, mode))
         except UnknownUpstreamError:

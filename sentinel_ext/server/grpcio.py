@@ -139,7 +139,7 @@ def _handlers(
 
 def _unary(method: Unary) -> Callable[[bytes, grpc.aio.ServicerContext[bytes, bytes]], Awaitable[bytes]]:
     async def call(data: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
-        PEER.set(context.peer())
+        PEER.set(context.peer)
         try:
             request = method.decode(data)
         except RequestError as error:

@@ -92,7 +92,10 @@ class Feed:
         """
         if self._frame.number != seen and self._due_s() > 0:
             return self._frame  # whoever holds the turn may be waiting for the next
+        before = self._frame
         async with self._turn:
+            if self._frame is not before:
+                return self._frame  # made, or failed to be, while this one waited: not once more for each
             if self._frame.number == seen:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._closed.wait(), max(0.0, self._due_s()))
@@ -104,15 +107,16 @@ class Feed:
         return self._frame.made_s + self._period_s - asyncio.get_running_loop().time()
 
     async def _make(self) -> None:
-        now_s, number = asyncio.get_running_loop().time(), self._frame.number
+        loop, number = asyncio.get_running_loop(), self._frame.number
+        now_s = loop.time()
         try:
             async with asyncio.timeout(MAKE_TIMEOUT_S):
                 body = msgspec.json.encode(await self._source.snapshot())
         except (TimeoutError, NoSnapshotError):
             # Not tried again before the next period, however many ask.
-            self._frame = Frame(number, now_s, self._frame.body, is_old=True)
+            self._frame = Frame(number, loop.time(), self._frame.body, is_old=True)
         except Exception as error:  # noqa: BLE001  the page must not end because of a bug of ours
-            self._frame = Frame(number, now_s, self._frame.body, is_old=True)
+            self._frame = Frame(number, loop.time(), self._frame.body, is_old=True)
             self._failed(error)
         else:
             self._frame = Frame(number + 1, now_s, body)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 from aiohttp import web
 
+from sentinel_ext.server.audited import ORDER
 from sentinel_ext.server.breakers import StoreAwayError
 
 if TYPE_CHECKING:
@@ -103,6 +104,8 @@ class RateLimitPages:
             return _refused(415, "send the body as content-type: application/json")
         try:
             target = await _target(request)
+            entries = ", ".join(f"{key}={value}" for key, value in target.entries)
+            request[ORDER] = {"domain": target.domain, "entries": entries, "hits": target.hits}
             return web.json_response(await act(target))
         except ValueError as error:
             return _refused(400, str(error))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from envoy.service.auth.v3 import external_auth_pb2
 from google.protobuf import json_format
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from sentinel_ext._pb.sentinel.v1 import decision_service_pb2 as api
 
@@ -178,7 +178,10 @@ def check_request(tenant_header: str, tenant: str, method: str, path: str, upstr
 
 def verdict_of(data: bytes) -> str:
     """Say in a word what a CheckResponse says: `200 allowed`, `429 rate_limited`, `error` for neither."""
-    response = external_auth_pb2.CheckResponse.FromString(data)
+    try:
+        response = external_auth_pb2.CheckResponse.FromString(data)
+    except DecodeError:
+        return "no CheckResponse"
     kind = response.WhichOneof("http_response")
     if kind == "ok_response":
         return "200 allowed"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sentinel_ext.core.model import Plan, Stage
     from sentinel_ext.core.ratelimit.explain import LimitLook, LimitsLook, LineLook
     from sentinel_ext.core.tenant import Tenant
-    from sentinel_ext.core.views import BreakerView, Change, PressureView, TenantView, UpstreamView
+    from sentinel_ext.core.views import BreakerView, Change, PressureView, StageView, TenantView, UpstreamView
 
 _HTTP_OK: Final = 200
 _HTTP_OVER: Final = 429
@@ -55,7 +55,7 @@ def plan_message(plan: Plan) -> pb.Plan:
 
 
 def explain_response(
-    explanation: Explanation, who: Who, set_stages: frozenset[Stage], instance: str
+    explanation: Explanation, who: Who, stages: Mapping[Stage, StageView], instance: str
 ) -> pb.ExplainResponse:
     """Write what was explained of a Check."""
     decision = explanation.decision
@@ -69,7 +69,7 @@ def explain_response(
         http_status=_HTTP_OK if passes else answer.http_status(decision.reason),
         identity=_identity(decision.check.tenant, decision.check.upstream, who),
         stages=[
-            _stage(look, is_set=look.stage in set_stages, decides=look.stage is explanation.decides)
+            _stage(look, stages[look.stage], decides=look.stage is explanation.decides)
             for look in explanation.looks
         ],
         client_headers=_headers(answer.client_headers(decision)),
@@ -98,11 +98,12 @@ def _headers(headers: Iterable[tuple[str, str]]) -> list[pb.Header]:
     return [pb.Header(name=name, value=value) for name, value in headers]
 
 
-def _stage(look: StageLook, *, is_set: bool, decides: bool) -> pb.StageExplanation:
+def _stage(look: StageLook, view: StageView, *, decides: bool) -> pb.StageExplanation:
     message = pb.StageExplanation(
         stage=look.stage.value,
         mode=look.mode.value,
-        is_mode_set=is_set,
+        is_mode_set=view.is_set,
+        policy_mode=view.policy_mode.value,
         verdict=look.verdict.value,
         decides=decides,
         reason="" if look.reason is None else look.reason.value,

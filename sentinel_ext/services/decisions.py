@@ -31,7 +31,7 @@ from sentinel_ext.services.registry import (
 from sentinel_ext.services.sketch import SketchCaller
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
     from google.protobuf.message import Message
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from sentinel_ext.core.policy import Source
     from sentinel_ext.core.ratelimit.explain import LimitsLook
     from sentinel_ext.core.ratelimit.query import Query
-    from sentinel_ext.core.views import BreakerView, PressureView, TenantView
+    from sentinel_ext.core.views import BreakerView, PressureView, StageView, TenantView
     from sentinel_ext.services.decision_watch import Watching
 
     # Runs the work beside the requests and replies with what it returns.
@@ -67,7 +67,7 @@ class Explained(Protocol):
     @property
     def who(self) -> Who: ...  # noqa: D102
     @property
-    def set_stages(self) -> frozenset[Stage]: ...  # noqa: D102
+    def stages(self) -> Mapping[Stage, StageView]: ...  # noqa: D102
 
 
 class ExplainedLimits(Protocol):
@@ -97,9 +97,7 @@ class House(Protocol):
     def breakers(self, upstream: str) -> list[BreakerView]: ...  # noqa: D102
     async def reset_tenant(self, name: str, peer: str) -> tuple[TenantView, bool]: ...  # noqa: D102
     async def set_breaker(self, upstream: str, mode: Force, peer: str) -> BreakerView: ...  # noqa: D102
-    async def set_stage_mode(  # noqa: D102
-        self, stage: Stage, mode: Mode | None, peer: str
-    ) -> dict[str, dict[str, str]]: ...
+    async def set_stage_mode(self, stage: Stage, mode: Mode | None, peer: str) -> list[StageView]: ...  # noqa: D102
 
 
 class Decisions:
@@ -162,7 +160,7 @@ class Decisions:
         else:
             caller = SketchCaller(request.request, house.sources[0])
         found = await house.explain_check(caller)
-        return messages.explain_response(found.explanation, found.who, found.set_stages, house.instance)
+        return messages.explain_response(found.explanation, found.who, found.stages, house.instance)
 
     async def _explain_limits(self, query: Query) -> pb.ExplainResponse:
         found = await self._house.explain_limits(query)
@@ -197,23 +195,28 @@ class Decisions:
         return pb.ListBreakersResponse(breakers=shown, instance=self._house.instance)
 
     async def _reset_tenant(self, request: pb.ResetTenantRequest) -> pb.ResetTenantResponse:
-        view, had_used = await self._house.reset_tenant(_name(request.tenant, "tenant"), PEER.get())
+        view, had_used = await self._house.reset_tenant(_name(request.tenant, "tenant"), PEER.get()())
         shown = messages.tenant_message(view)
         return pb.ResetTenantResponse(tenant=shown, had_used=had_used, instance=self._house.instance)
 
     async def _set_breaker(self, request: pb.SetBreakerRequest) -> pb.SetBreakerResponse:
         mode = _word(request.mode, {force.value: force for force in Force}, "mode")
         name = _name(request.upstream, "upstream")
-        view = await self._house.set_breaker(name, mode, PEER.get())
+        view = await self._house.set_breaker(name, mode, PEER.get()())
         (breaker,) = messages.breakers_message([view])
         return pb.SetBreakerResponse(breaker=breaker, instance=self._house.instance)
 
     async def _set_stage_mode(self, request: pb.SetStageModeRequest) -> pb.SetStageModeResponse:
         stage, mode = _word(request.stage, _STAGES, "stage"), _word(request.mode, _MODES, "mode")
-        shown = await self._house.set_stage_mode(stage, mode, PEER.get())
+        views = await self._house.set_stage_mode(stage, mode, PEER.get()())
         stages = [
-            pb.StageState(stage=name, mode=each["mode"], policy_mode=each["policy"])
-            for name, each in shown.items()
+            pb.StageState(
+                stage=view.stage.value,
+                mode=view.mode.value,
+                policy_mode=view.policy_mode.value,
+                is_mode_set=view.is_set,
+            )
+            for view in views
         ]
         return pb.SetStageModeResponse(stages=stages, instance=self._house.instance)
 

@@ -35,8 +35,9 @@ INTERNAL = 13
 UNAVAILABLE = 14
 
 
-# Who called, in grpc's words, while a unary method of the debug port is handled: for the audit log.
-PEER: ContextVar[str] = ContextVar("peer", default="")
+# Tells who called, in grpc's words, while a unary method of the debug port is handled: for the audit log, so
+# nobody else pays for the text.
+PEER: ContextVar[Callable[[], str]] = ContextVar("peer", default=str)
 
 
 class Refusal(msgspec.Struct, frozen=True):

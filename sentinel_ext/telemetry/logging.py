@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import queue
+import sys
 from datetime import UTC, datetime
 from logging.handlers import QueueHandler, QueueListener
 from typing import TYPE_CHECKING, Any, TextIO
@@ -80,6 +81,23 @@ class _DroppingHandler(QueueHandler):
         return record
 
 
+class _Output(logging.StreamHandler[TextIO]):
+    """Writes lines; where they cannot be written, they are counted, and standard error hears of it once."""
+
+    lost = 0
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
+        """Tell of a full disk or a pipe that nobody reads in a line, instead of a traceback for each line."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        self.lost += 1
+        if self.lost == 1 and sys.stderr is not None:
+            with contextlib.suppress(OSError):
+                sys.stderr.write(f"sentinel-ext: log lines cannot be written: {error.strerror or error}\n")
+
+
 class _Listener(QueueListener):
     """The writer's thread. Ending it waits, but not for ever: stdout may be a pipe that nobody reads."""
 
@@ -117,7 +135,7 @@ class LogWriter:
             level: debug, info, warning or error.
             redact: names whose values never show (telemetry/redaction.py).
         """
-        output = logging.StreamHandler(stream)
+        self._output = output = _Output(stream)
         output.setFormatter(JsonFormatter(worker, Redactor(redact)))
         lines: queue.Queue[logging.LogRecord | None] = queue.Queue(max_lines)
         self._handler = _DroppingHandler(lines)
@@ -131,8 +149,8 @@ class LogWriter:
 
     @property
     def dropped(self) -> int:
-        """Lines lost because the writer could not keep up."""
-        return self._handler.dropped
+        """Lines lost because the writer could not keep up, or because nothing takes them."""
+        return self._handler.dropped + self._output.lost
 
     def start(self) -> None:
         """Start the writer's thread."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
+import grpc
 import pytest
-from support.decision_server import BREAKER, EVENT, EXPLAINED, PLAN, TENANT
+from support.decision_server import BREAKER, EVENT, EXPLAINED, PLAN, TENANT, Turns
 
 JSON_COMMANDS = [
     (("explain", "acme"), "Explain"),
@@ -197,9 +198,15 @@ def test_acting_sends_what_was_said(server, run):
 
 
 def test_stages_tell_who_set_them(server, run):
-    assert [["bucket", "enforce", "policy"], ["window", "shadow", "set", "by", "an", "operator"]] == [
-        line.split() for line in run("stages").out.splitlines()[1:]
-    ]
+    acting = ("stages", "set", "window", "shadow")
+    was_set = ["window", "shadow", "set;", "the", "policy", "says", "enforce"]
+    told, acted = (run(*words).out.splitlines()[1:] for words in (("stages",), acting))
+
+    assert [["bucket", "enforce", "policy"], was_set] == [line.split() for line in told]
+    assert [told[1].split()] == [line.split() for line in acted]
+    shown, done = (json.loads(run(*words, "--json").out) for words in (("stages",), acting))
+    assert shown["stages"][1:] == done["stages"]
+    assert shown.keys() == done.keys()
 
 
 def test_a_half_open_breaker_shows_its_tries_and_a_forced_one_who_forced_it(server, run):
@@ -261,6 +268,40 @@ def test_top_prints_one_frame_with_everything(server, run):
         out.index(word) for word in ("high", "orders", "open", "acme")
     )
     assert "used" == server.asked["ListTenants"]["order_by"]
+
+
+def test_top_as_json_is_a_line_a_refresh_and_count_ends_it(server, run):
+    done = run("top", "--json", "--count", "2", "--interval", "100ms")
+
+    first, second = map(json.loads, done.out.splitlines())
+    assert ["time", "address", "tenants", "pressure", "breakers"] == list(first)
+    assert first["time"] < second["time"]
+    for name, words in (("tenants", ("tenants",)), ("pressure", ("pressure",)), ("breakers", ("breakers",))):
+        assert json.loads(run(*words, "--json").out) == second[name]
+    assert 1 == len(run("top", "--json", "--once").out.splitlines())
+
+
+def test_top_says_once_that_nothing_answers_and_goes_on(server, run):
+    """A service that is away for three refreshes leaves no holes in what is counted."""
+    real = server.answers["ListBreakers"]
+    away = (grpc.StatusCode.UNAVAILABLE, "draining")
+    server.answers["ListBreakers"] = Turns([real, away, away, away, real])
+
+    done = run("top", "--json", "--count", "2", "--interval", "100ms")
+
+    assert (0, 2) == (done.code, len(done.out.splitlines()))
+    (line,) = done.err.splitlines()
+    assert line.startswith("sentinel-ext: ")
+    assert line.endswith("; asking again")
+    server.answers["ListBreakers"] = away
+    assert (1, "") == (run("top", "--once").code, run("top", "--json").out)
+
+
+def test_top_prints_frames_one_below_the_other(server, run):
+    done = run("top", "--count", "2", "--interval", "100ms")
+
+    assert 2 == sum(line.startswith("host-1a2b at ") for line in done.out.splitlines())
+    assert [2, 0] == [run("top", "--once", "-n", n).code for n in ("2", "1")]
 
 
 def test_top_needs_a_terminal_to_go_on(server, run):

@@ -84,7 +84,7 @@ def test_what_the_service_says_cannot_act_on_the_terminal_and_is_cut(server, run
 
     err = run("tenants", "acme").err
 
-    assert r"[red]x[/red]\x1b[2J\n\u202eevilxxx" in err
+    assert r"[red]x[/red]\x1b[2J\n\x7f\x9b\u202e\u2066evilxxx" in err
     assert len(err) < MAX_DETAILS + 100
     assert 1 == len(err.splitlines())
 

@@ -8,7 +8,9 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import grpc
@@ -16,6 +18,7 @@ import hpack
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from support.envoy import free_port
+from support.lean_frames import SETTINGS, frame
 
 from sentinel_ext.address import Address
 from sentinel_ext.cli import _probe
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+# What a busy machine adds to a deadline.
+SLACK_S = 1.0
+DRIP_S = 0.05
 AUTHORIZATION = "envoy.service.auth.v3.Authorization"
 
 
@@ -133,16 +139,10 @@ def test_workers_are_healthy_while_one_is(server, run, monkeypatch):
     assert 1 == run("healthcheck").code
 
 
-def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    size = len(payload)
-    return struct.pack(">HBBBI", size >> 8, size & 255, kind, flags, stream) + payload
-
-
-def trailers(*fields: tuple[str, str]) -> bytes:
+def trailers(*fields: tuple[str, str | bytes]) -> bytes:
     return frame(1, 5, 1, hpack.Encoder().encode([(":status", "200"), *fields]))
 
 
-SETTINGS = frame(4, 0, 0, b"")
 MESSAGE = frame(0, 0, 1, struct.pack(">BI", 0, 2) + b"\x08\x01")
 
 
@@ -192,6 +192,10 @@ def test_a_status_without_a_message_is_unknown():
         (SETTINGS + frame(7, 0, 0, bytes(8)), "ended the call"),
         (SETTINGS + frame(3, 0, 1, bytes(4)), "ended the call"),
         (SETTINGS + trailers(("grpc-status", "14")), "grpc-status 14"),
+        (SETTINGS + trailers(("grpc-status", "255")), "answers grpc-status 255"),
+        (SETTINGS + trailers(("grpc-status", "0xff")), "answers grpc-status 0xff"),
+        (SETTINGS + trailers(("grpc-status", b"\xff\xfe")), r"answers grpc-status \xff\xfe"),
+        (SETTINGS + trailers(("grpc-status", "")), "answers grpc-status (none)"),
         (SETTINGS + trailers(), "http 200"),
         (SETTINGS + trailers(("grpc-status", "\x1b[2J")), r"\x1b[2J"),
         (SETTINGS + frame(1, 5, 1, b"\xff\xff\xff"), "does not speak HTTP/2"),
@@ -205,6 +209,10 @@ def test_a_status_without_a_message_is_unknown():
         "goaway",
         "rst",
         "unavailable",
+        "255",
+        "hexadecimal",
+        "no ascii",
+        "none",
         "no grpc",
         "escape",
         "hpack",
@@ -225,24 +233,81 @@ def test_a_server_that_says_nothing_is_waited_for_no_longer_than_told():
         answered(SETTINGS, closes=False, timeout_s=0.1)
 
 
-def test_a_server_that_trickles_is_cut_off_at_the_deadline():
-    """Each frame comes in time, the end never does."""
-    now = iter(range(0, 100_000_000_000, 400_000_000))
+@contextmanager
+def dripping(folder: Path, count: int = 1) -> Iterator[Path]:
+    """Sockets of workers that send a long frame, a byte now and then."""
+    done, path = threading.Event(), folder / "drip.sock"
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=_trickle, args=(listener,), daemon=True)
-        thread.start()
-        with pytest.raises(HealthError, match="within 2 s"):
-            check(Address("127.0.0.1", listener.getsockname()[1]), "", 2.0, lambda: next(now))
-        thread.join(5)
+    def drip(listener: socket.socket) -> None:
+        caller, _ = listener.accept()
+        with caller, suppress(OSError):
+            for byte in frame(0, 0, 1, bytes(1000)):
+                caller.sendall(bytes([byte]))
+                if done.wait(DRIP_S):
+                    return
+
+    with ExitStack() as stack:
+        stack.callback(done.set)
+        for index in range(count):
+            listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+            listener.bind(f"{path}.{index}")
+            listener.listen()
+            threading.Thread(target=drip, args=(listener,), daemon=True).start()
+        yield path
 
 
-def _trickle(listener: socket.socket) -> None:
-    caller, _ = listener.accept()
-    with caller:
-        caller.sendall(SETTINGS * 100)
-        while caller.recv(4096):
-            pass
+def test_a_server_that_drips_is_cut_off_at_the_deadline(ask, short_folder):
+    """Every byte comes in time, the end never does."""
+    with dripping(short_folder) as path:
+        begun = time.monotonic()
+        code, _, err = ask("-a", f"unix://{path}.0", "--timeout", "300ms")
+
+    assert (1, f"no answer from unix://{path}.0 within 0.3 s\n") == (code, err)
+    assert 0.3 <= time.monotonic() - begun < 0.3 + SLACK_S
+
+
+def test_the_workers_have_one_deadline(run, monkeypatch, short_folder):
+    monkeypatch.setenv("WORKERS", "3")
+    with dripping(short_folder, 3) as path:
+        monkeypatch.setenv("GRPC_ADDRESS", f"unix://{path}")
+        begun = time.monotonic()
+        done = run("healthcheck", "--timeout", "600ms")
+
+    said = [f"unix://{path}.{at}: no answer from unix://{path}.{at} within 0.6 s" for at in range(3)]
+    assert (1, said) == (done.code, done.err.splitlines())
+    assert 0.6 <= time.monotonic() - begun < 0.6 + SLACK_S
+
+
+def test_a_worker_that_hangs_does_not_take_the_time_of_one_that_serves(
+    server, run, monkeypatch, short_folder
+):
+    with dripping(short_folder) as path:
+        path.with_name(f"{path.name}.1").symlink_to(server.path)
+        monkeypatch.setenv("GRPC_ADDRESS", f"unix://{path}")
+        monkeypatch.setenv("WORKERS", "2")
+        begun = time.monotonic()
+
+        assert 0 == run("healthcheck", "--timeout", "5s").code
+        assert time.monotonic() - begun < 4
+
+
+def test_a_resolver_that_hangs_is_waited_for_no_longer_than_told(ask, monkeypatch):
+    """It knows no deadline itself; a number is not looked up."""
+    freed, real = threading.Event(), socket.getaddrinfo
+
+    def hangs(host, *more, flags=0, **rest):
+        if not flags & socket.AI_NUMERICHOST:
+            freed.wait(10)
+        return real(host, *more, flags=socket.AI_NUMERICHOST, **rest)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hangs)
+    begun = time.monotonic()
+
+    assert (1, "", "no answer from service.example:80 within 0.2 s\n") == ask(
+        "-a", "service.example:80", "--timeout", "200ms"
+    )
+    assert time.monotonic() - begun < 0.2 + SLACK_S
+    freed.set()
 
 
 def test_a_probe_imports_neither_typer_nor_grpc(server):

@@ -78,8 +78,16 @@ def test_top_on_a_terminal_goes_on_until_q_and_leaves_it_as_it_was(server):
     shown += read_until(mine, b"globex")
     server.answers["GetPressure"] = (grpc.StatusCode.INTERNAL, "broken")
     shown += read_until(mine, b"asking again")
+    # Arrows and other keys neither end it nor hurry it; each picture of a service that is away says so.
+    os.write(mine, b"\x1b[A\x1bOq\x1b[3~x")
+    away = b"".join(read_until(mine, b"asking again") for _ in range(3))
+    pictures = away.split(b"\x1b[H")[1:-1]
+    assert len(pictures) > 1
+    assert all(b"asking again" in each and b"globex" in each for each in pictures)
     server.answers["GetPressure"] = ANSWERS["GetPressure"]
-    os.write(mine, b"q")
+    read_until(mine, b"globex")
+    # What comes in one read is seen whole.
+    os.write(mine, b"\x1b[Bq")
     shown += read_until(mine, b"\x1b[?1049l")
 
     assert 0 == top.wait(PATIENCE_S)

@@ -8,12 +8,13 @@ import sys
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 from support.decision_server import BREAKER, EVENT, EXPLAINED, HOSTILE, PRESSURE, TENANT
 
 from sentinel_ext.cli import _screen, _tables, top
 from sentinel_ext.wording import printable
 
-ESCAPED = r"[red]x[/red]\x1b[2J\n\u202eevil"
+ESCAPED = r"[red]x[/red]\x1b[2J\n\x7f\x9b\u202e\u2066evil"
 
 
 def hostile(value: object) -> object:
@@ -38,9 +39,12 @@ def hostile(value: object) -> object:
         ("explain", "acme"),
         ("tenants",),
         ("tenants", "acme"),
+        ("tenants", "reset", "acme"),
         ("pressure",),
         ("breakers", "orders"),
+        ("breakers", "set", "orders", "open"),
         ("stages",),
+        ("stages", "set", "window", "off"),
         ("watch",),
         ("top", "--once"),
     ],
@@ -56,9 +60,51 @@ def test_hostile_text_is_shown_escaped(server, run, words):
     assert all(line.isprintable() for line in done.out.splitlines())
     # Every line is ours: none begins with what a name smuggled in after a line feed.
     assert not any(line.startswith(("\u202e", "evil")) for line in done.out.splitlines())
-    as_json = run(*words, "--json").out if words[0] not in {"top", "watch"} else "{}"
+    as_json = run(*words, "--json").out
+    # DEL is the one control character that JSON itself would let through.
     assert as_json.isascii()
-    json.loads(as_json)
+    assert as_json.replace("\n", "").isprintable()
+    assert HOSTILE in strings(json.loads(as_json.splitlines()[0] if words[0] == "watch" else as_json))
+
+
+def strings(value: object) -> set[str]:
+    if isinstance(value, dict | list):
+        return set().union(*map(strings, value.values() if isinstance(value, dict) else value))
+    return {value} if isinstance(value, str) else set()
+
+
+def test_a_tenant_of_any_name_that_nobody_has_seen_is_shown_escaped(server, run):
+    server.answers["ListTenants"] = {"instance": HOSTILE}
+
+    out = run("tenants", "--prefix", HOSTILE).out
+
+    assert f"no tenants whose names begin with {ESCAPED} were seen here yet ({ESCAPED})\n" == out
+
+
+def test_names_of_files_and_plans_are_shown_escaped(run, tmp_path):
+    (tmp_path / HOSTILE.replace("/", "_")).write_text("version: 1\nplans: {gold: {limt: 5}}\n")
+    quoted = json.dumps(HOSTILE)
+    limits = (
+        f"domain: {quoted}\ndescriptors:\n- key: {quoted}\n  value: {quoted}\n"
+        "  rate_limit: {unit: second, requests_per_unit: 1}\n"
+    )
+    (tmp_path / f"right{HOSTILE}".replace("/", "_")).write_text(limits)
+
+    for name in tmp_path.iterdir():
+        done = run("check-config", name.name)
+        assert "evil" in done.out + done.err
+        assert all(line.isprintable() for line in (done.out + done.err).split("\n"))
+
+
+def test_what_forgets_to_be_escaped_is_escaped_on_its_way_out(capsys):
+    out = _screen.console()
+    out.print(Text(f"a{HOSTILE}", "bold"))
+    out.print(_tables.table([_screen.Column("name")], [[HOSTILE]], 80))
+
+    lines = capsys.readouterr().out.split("\n")
+
+    assert "evil" in lines[1]
+    assert all(line.isprintable() for line in lines)
 
 
 @pytest.mark.parametrize("text", ["plain", "é 漢", "", " ", "[red]"])

@@ -99,7 +99,13 @@ async def test_a_stage_mode_reaches_all_instances_and_survives_a_reload(house: H
     assert 1.0 == metrics['sentinel_stage_mode{mode="shadow",source="operator",stage="window"}']
     assert [True] * 8 == passed
     assert "although window would refuse if enforced" in told["sentence"]
-    assert told["stages"][-1]["is_mode_set"]
+    # Whoever asks and however: the same words about every stage, in the same order.
+    words = ("stage", "mode", "policy_mode", "is_mode_set")
+    explained, acted = (
+        [[each.get(word, False) for word in words] for each in of["stages"]] for of in (told, set_)
+    )
+    assert explained == acted
+    assert ["window", "shadow", "enforce", True] == acted[-1]
     assert ("enforce", "enforce") == {
         each["stage"]: (each["mode"], each["policy_mode"]) for each in back["stages"]
     }["window"]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.prometheus import program
 from support.redis_server import RedisServer
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Demo:
         self.folder = folder
         self.temporary = folder / "t"
         self.temporary.mkdir()
-        self.port, upstream, grpc, admin, debug, self.envoy_admin = free_ports(6)
+        self.port, upstream, grpc, admin, debug, self.envoy_admin, self.prometheus = free_ports(7)
         self.environment = {
             "PATH": os.defpath,
             "HOME": str(folder),
@@ -66,6 +67,7 @@ class Demo:
     def start(self, *arguments: str) -> None:
         command = [sys.executable, "-m", "sentinel_ext", "demo", *arguments]
         command += ["--envoy-admin-address", f"127.0.0.1:{self.envoy_admin}"]
+        command += ["--prometheus-address", f"127.0.0.1:{self.prometheus}"]
         with (self.folder / "out").open("wb") as out, (self.folder / "err").open("wb") as err:
             self.process = subprocess.Popen(
                 command,
@@ -179,6 +181,41 @@ def test_a_long_demo_shows_what_passes_until_ctrl_c(demo: Demo) -> None:
     assert demo.out.count("tenant ") == 2  # after the sample, and at the end
     assert "\x1b" not in demo.out
     assert demo.err == ""
+    demo.assert_nothing_is_left()
+
+
+def test_with_prometheus_it_scrapes_sentinel_and_envoy_and_knows_the_alerts(demo: Demo) -> None:
+    demo.environment["PATH"] = f"{Path(program('prometheus')).parent}:{os.defpath}"
+    url = f"http://127.0.0.1:{demo.prometheus}"
+
+    def ask(path: str) -> Any:
+        with urllib.request.urlopen(f"{url}/api/v1/{path}", timeout=10) as answer:
+            return json.load(answer)["data"]
+
+    demo.start("--with-prometheus", "--json")
+    demo.wait_for(UP)
+    targets = {each["labels"]["job"]: each["health"] for each in ask("targets")["activeTargets"]}
+    alerts = [rule for group in ask("rules?type=alert")["groups"] for rule in group["rules"]]
+    until(lambda: ask("query?query=sum(sentinel_decisions_total)")["result"], "nothing was scraped")
+    decisions = float(ask("query?query=sum(sentinel_decisions_total)")["result"][0]["value"][1])
+    demo.process.send_signal(signal.SIGINT)
+
+    assert demo.wait() == 0, demo.err
+    assert {"sentinel": "up", "envoy": "up"} == targets
+    assert "SentinelInstanceDown" in {rule["name"] for rule in alerts}
+    assert decisions > 0
+    assert f"{url}/alerts" in demo.err
+    assert json.loads(demo.out)["prometheus_version"][0] in "23"
+    demo.assert_nothing_is_left()
+
+
+def test_a_missing_prometheus_is_told_before_anything_starts(demo: Demo) -> None:
+    demo.environment["PATH"] = str(demo.folder)
+
+    assert demo.run("--once", "--with-prometheus") == 2
+
+    assert demo.err.startswith("sentinel-ext: --with-prometheus: prometheus is not on PATH: install ")
+    assert demo.out == ""
     demo.assert_nothing_is_left()
 
 

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import aiohttp
 import pytest
 from support.envoy import free_port
 from support.fleet import Sentinel
@@ -111,9 +112,12 @@ async def test_a_password_never_shows(short_folder: Path) -> None:
                 await asyncio.sleep(0.02)
         samples = await sentinel.metrics()
         assert 0 == samples["sentinel_store_up"]
+        async with aiohttp.ClientSession() as session, session.get(f"{sentinel.admin}/status") as response:
+            shown = await response.text()
     finally:
         assert 0 == sentinel.stop()
-    assert "s3cret" not in sentinel.log.read_text()
+    assert "127.0.0.1:1/0" in json.loads(shown)["store"]["url"]
+    assert "s3cret" not in shown + sentinel.log.read_text()
 
 
 async def test_grpcurl_lists_describes_checks_and_asks_for_health(sentinel: Sentinel) -> None:

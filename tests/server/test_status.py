@@ -200,6 +200,35 @@ async def test_a_fault_of_the_source_leaves_the_stream_open_with_a_heartbeat(sou
         assert 1 == len(await events(response, 1))
 
 
+async def test_streams_wait_together_for_a_source_that_hangs(monkeypatch):
+    """Each of 32 would else wait for the timeouts of all before it: a minute without a word."""
+    monkeypatch.setattr(status, "MAKE_TIMEOUT_S", 0.2)
+    pages, loop = pages_of(Hanging()), asyncio.get_running_loop()
+    async with admin_of(pages) as session:
+        responses = [await session.get("/events") for _ in range(MAX_STREAMS)]
+        began = loop.time()
+        await asyncio.gather(*(heartbeat(response) for response in responses))
+        took = loop.time() - began
+        for response in responses:
+            response.close()
+
+    assert took < MAX_STREAMS * 0.2 / 4
+
+
+class Hanging(Source):
+    """Says nothing."""
+
+    async def snapshot(self) -> Snapshot:
+        await asyncio.sleep(60)
+        return await super().snapshot()
+
+
+async def heartbeat(response: aiohttp.ClientResponse) -> None:
+    async with asyncio.timeout(20):
+        while await response.content.readline() != b": nothing new\n":
+            pass
+
+
 async def test_a_reader_that_does_not_read_is_dropped_and_holds_nobody_up():
     source = Source(tenants=4_000)  # some 600 KB each
     pages = pages_of(source, slow_reader_s=0.3)

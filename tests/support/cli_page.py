@@ -104,13 +104,6 @@ def run(command: str, demo: Demo, folder: Path) -> Ran:
     return Ran(answer.replace(demo.grpc, GRPC_ADDRESS), done.returncode, complaint)
 
 
-def skeleton(answer: str) -> str:
-    """Return the first word of an answer, or all headers of its table: what does not follow the traffic."""
-    first = shown(answer).partition("\n")[0].split()
-    is_table = first[:1] in (["tenant"], ["upstream"], ["stage"], ["time"]) and len(first) > 3
-    return " ".join(first if is_table else first[:1])
-
-
 def shown(answer: str) -> str:
     """Cut an answer for the page, and take out what is never the same twice."""
     for pattern, instead in _CHANGING:

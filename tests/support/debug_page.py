@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/debugging.md"
 ADDRESS = "127.0.0.1:50052"
-MAX_LINES = 70
+MAX_LINES = 80
 PATIENCE_S = 60.0
 _BLOCK = re.compile(r"```console\n\$ (?P<command>[^\n]+)\n(?P<answer>.*?)```", re.DOTALL)
 # What differs from run to run: ids, instances, times.

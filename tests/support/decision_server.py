@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 # Every kind of mischief that a name may hold: rich's markup, an escape sequence that clears the screen, a new
-# line, a bidirectional override.
-HOSTILE = "[red]x[/red]\x1b[2J\n\u202eevil"
+# line, DEL, a control of C1, bidirectional overrides and isolates.
+HOSTILE = "[red]x[/red]\x1b[2J\n\x7f\x9b\u202e\u2066evil"
 
 PLAN = {
     "name": "gold",
@@ -106,6 +106,7 @@ EXPLAINED = {
             "stage": "window",
             "mode": "shadow",
             "is_mode_set": True,
+            "policy_mode": "enforce",
             "verdict": "refuse",
             "decides": True,
             "reason": "rate_limited",
@@ -143,10 +144,14 @@ ANSWERS: dict[str, Any] = {
     "ResetTenant": {"tenant": TENANT, "had_used": True, "instance": "host-1a2b"},
     "SetBreaker": {"breaker": BREAKER, "instance": "host-1a2b"},
     "SetStageMode": {
-        "stages": [{"stage": "window", "mode": "shadow", "policy_mode": "enforce"}],
+        "stages": [{"stage": "window", "mode": "shadow", "policy_mode": "enforce", "is_mode_set": True}],
         "instance": "host-1a2b",
     },
 }
+
+
+class Turns(list[Any]):
+    """Answers that take turns; the last one stays."""
 
 
 class DecisionServer:
@@ -188,6 +193,8 @@ class DecisionServer:
             )
             time.sleep(self.delay_s)
             answer = self.answers[name]
+            if isinstance(answer, Turns):
+                answer = answer.pop(0) if len(answer) > 1 else answer[0]
             if isinstance(answer, tuple):
                 context.abort(*answer)
             return answer

@@ -63,9 +63,11 @@ class Sentinel:
 
     Attributes:
         grpc_server: which server a test run is about; the fixture of the same name sets it.
+        program: what starts, before `serve`.
     """
 
     grpc_server = "lean"
+    program: tuple[str, ...] = (sys.executable, "-m", "sentinel_ext")
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.grpc_port, self.admin_port = free_port(), free_port()
@@ -88,7 +90,7 @@ class Sentinel:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "sentinel_ext", "serve"],
+                [*self.program, "serve"],
                 env=self.environment,
                 cwd=self._folder,
                 stdout=log,

@@ -65,8 +65,8 @@ const TENANT = [
   name("Plan", (row) => row.plan),
   number("Asked /s", (row) => rate(row.rate)),
   {
-    ...number("Refused /s", (row) => rate(row.refused || 0)),
-    paint(cell, row) { put(cell, rate(row.refused || 0)); cell.classList.toggle("hot", rate(row.refused || 0) !== "0"); },
+    ...number("Refused /s", (row) => (row.refused === null ? "–" : rate(row.refused))),
+    paint(cell, row) { put(cell, row.refused === null ? "–" : rate(row.refused)); cell.classList.toggle("hot", rate(row.refused || 0) !== "0"); },
   },
   meter("Used", (row) => (row.limit ? (100 * (row.used || 0)) / row.limit : row.limit === 0 ? 100 : 0), (row) =>
     row.limit === null ? "unlimited" : `${row.used === null ? "?" : count(row.used)} / ${count(row.limit)}`, { kind: "wide-cell" }),

@@ -47,7 +47,13 @@ def test_when_all_is_well_nothing_is_told():
             "critical",
             "pressure",
             "pressed",
-            {"pressure": make_pressure(make_upstream(pressure=90.0), level="critical")},
+            {"pressure": make_pressure(make_upstream(pressure=90.0))},
+        ),
+        (
+            "warning",
+            "pressure",
+            "pressed",
+            {"pressure": make_pressure(make_upstream(pressure=60.0), level="critical", score=90.0)},
         ),
         (
             "warning",

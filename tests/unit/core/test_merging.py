@@ -125,6 +125,36 @@ def test_a_breaker_is_one_row_and_its_changes_are_told_by_one_worker():
     assert (TRIED, OPENED) == whole.changes
 
 
+def test_no_order_of_the_workers_hides_an_open_breaker_or_a_pressed_upstream():
+    calm = make_snapshot()
+    bad = make_snapshot(
+        breakers=(make_breaker(state="open", without_store=True),),
+        pressure=make_pressure(make_upstream(pressure=90.0, offered=70.0)),
+    )
+
+    for order in ([calm, bad], [bad, calm]):
+        whole = merged(order)
+        assert [("open", True)] == [(each.state, each.without_store) for each in whole.breakers]
+        assert [(90.0, 70.0)] == [(each.pressure, each.offered) for each in whole.pressure.upstreams]
+
+
+def test_of_a_shared_breaker_the_latest_epoch_holds():
+    old = make_snapshot(breakers=(make_breaker(state="open", epoch=4),))
+    new = make_snapshot(breakers=(make_breaker(state="closed", epoch=6),))
+
+    for order in ([old, new], [new, old]):
+        assert [("closed", 6)] == [(each.state, each.epoch) for each in merged(order).breakers]
+
+
+def test_tenants_are_counted_once_where_all_are_listed_and_never_too_high():
+    one = make_snapshot(tenants=(make_row("acme"), make_row("globex")), tenant_count=2)
+    other = make_snapshot(tenants=(make_row("acme"), make_row("only")), tenant_count=2)
+    many = replace(other, tenant_count=900)
+
+    assert (3, 32_768) == (merged([one, other]).tenant_count, merged([one, other]).tenants_max)
+    assert 900 == merged([one, many]).tenant_count
+
+
 def test_store_log_and_configuration_show_the_worker_that_is_worst_off():
     good = make_snapshot()
     bad = make_snapshot(

@@ -34,12 +34,12 @@ def test_plain_columns_stand_under_each_other() -> None:
 
 
 def test_an_unknown_remaining_is_a_dash_and_errors_are_told_below() -> None:
-    tally = Tally("a", "vital", sent=3, errors=2, first_error="HTTP 503: no [healthy] upstream")
+    tally = Tally("a", "vital", sent=3, errors=2, first_error="HTTP 503: no [healthy] upstream\x1b[2J")
 
     lines = plain_table([tally])
 
     assert lines[1].endswith("-")
-    assert lines[2] == "a: 2 of 3 requests failed; the first: HTTP 503: no [healthy] upstream"
+    assert lines[2] == r"a: 2 of 3 requests failed; the first: HTTP 503: no [healthy] upstream\x1b[2J"
 
 
 def test_a_pipe_gets_lines_without_escape_codes_and_the_table_once(plain) -> None:

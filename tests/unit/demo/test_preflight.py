@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,7 @@ from sentinel_ext.demo.preflight import (
     sample_tenants,
     tenant_header,
 )
+from sentinel_ext.demo.prometheus import Prometheus
 from sentinel_ext.errors import StartError
 from sentinel_ext.policy.loader import load_policy
 from sentinel_ext.settings import Settings
@@ -100,3 +102,5 @@ def test_every_address_that_the_demo_listens_on_is_claimed(tmp_path: Path) -> No
     settings.append("DOWNSTREAM_URL")
     assert settings == [claim.setting for claim in own.claims()]
     assert settings[:-1] == [claim.setting for claim in given.claims()]
+    watched = dataclasses.replace(own, prometheus=Prometheus(tmp_path, Address(host="127.0.0.1", port=9090)))
+    assert [*settings, "--prometheus-address"] == [claim.setting for claim in watched.claims()]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import socket
 
 import aiohttp
+import pytest
 
-from sentinel_ext.demo.upstream import echoing
+from sentinel_ext.demo.upstream import echoing, main
 
 
 async def test_the_answer_shows_method_path_and_headers() -> None:
@@ -23,3 +24,12 @@ async def test_the_answer_shows_method_path_and_headers() -> None:
     assert seen["headers"]["x-sentinel-tier"] == "vital"
     assert seen["headers"]["via"] == "a, b"
     assert server.fileno() == -1
+
+
+@pytest.mark.parametrize("arguments", [[], ["8080"], ["127.0.0.1:8080", "more"]])
+def test_without_one_address_it_tells_how_it_is_used(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Served by itself it is in tests/deploy/test_compose.py."""
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.startswith("usage: python -m sentinel_ext.demo.upstream HOST:PORT")

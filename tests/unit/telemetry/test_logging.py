@@ -6,8 +6,9 @@ import io
 import json
 import logging
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never
 
 import pytest
@@ -227,6 +228,20 @@ def test_a_full_queue_drops_and_counts_and_nobody_waits(stuck):
     writer.stop()
     written = [json.loads(line)["message"] for line in stuck.getvalue().splitlines()]
     assert [str(number) for number in range(11)] == written
+
+
+def test_an_output_that_takes_nothing_is_told_of_once_and_the_lines_are_counted(capsys):
+    full = Path("/dev/full").open("w")  # noqa: SIM115  closing it fails, too
+    logs = LogWriter("info", full)
+    logs.start()
+    for _ in range(3):
+        logger.info("lost")
+    logs.stop()
+    with suppress(OSError):
+        full.close()
+
+    assert "sentinel-ext: log lines cannot be written: No space left on device\n" == capsys.readouterr().err
+    assert 3 == logs.dropped
 
 
 def test_what_fits_is_not_dropped(stuck):

@@ -127,7 +127,7 @@ class Plan(_message.Message):
     def __init__(self, name: _Optional[str] = ..., tier: _Optional[str] = ..., limit: _Optional[int] = ..., window_ms: _Optional[int] = ..., burst: _Optional[int] = ..., refill_per_s: _Optional[float] = ..., on_store_failure: _Optional[str] = ..., weight: _Optional[int] = ..., guaranteed_per_s: _Optional[float] = ...) -> None: ...
 
 class StageExplanation(_message.Message):
-    __slots__ = ("stage", "mode", "is_mode_set", "verdict", "decides", "reason", "text", "retry_ms", "bucket", "window", "pressure", "breaker")
+    __slots__ = ("stage", "mode", "is_mode_set", "verdict", "decides", "reason", "text", "retry_ms", "bucket", "window", "pressure", "breaker", "policy_mode")
     STAGE_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     IS_MODE_SET_FIELD_NUMBER: _ClassVar[int]
@@ -140,6 +140,7 @@ class StageExplanation(_message.Message):
     WINDOW_FIELD_NUMBER: _ClassVar[int]
     PRESSURE_FIELD_NUMBER: _ClassVar[int]
     BREAKER_FIELD_NUMBER: _ClassVar[int]
+    POLICY_MODE_FIELD_NUMBER: _ClassVar[int]
     stage: str
     mode: str
     is_mode_set: bool
@@ -152,7 +153,8 @@ class StageExplanation(_message.Message):
     window: WindowNumbers
     pressure: PressureNumbers
     breaker: BreakerNumbers
-    def __init__(self, stage: _Optional[str] = ..., mode: _Optional[str] = ..., is_mode_set: _Optional[bool] = ..., verdict: _Optional[str] = ..., decides: _Optional[bool] = ..., reason: _Optional[str] = ..., text: _Optional[str] = ..., retry_ms: _Optional[int] = ..., bucket: _Optional[_Union[BucketNumbers, _Mapping]] = ..., window: _Optional[_Union[WindowNumbers, _Mapping]] = ..., pressure: _Optional[_Union[PressureNumbers, _Mapping]] = ..., breaker: _Optional[_Union[BreakerNumbers, _Mapping]] = ...) -> None: ...
+    policy_mode: str
+    def __init__(self, stage: _Optional[str] = ..., mode: _Optional[str] = ..., is_mode_set: _Optional[bool] = ..., verdict: _Optional[str] = ..., decides: _Optional[bool] = ..., reason: _Optional[str] = ..., text: _Optional[str] = ..., retry_ms: _Optional[int] = ..., bucket: _Optional[_Union[BucketNumbers, _Mapping]] = ..., window: _Optional[_Union[WindowNumbers, _Mapping]] = ..., pressure: _Optional[_Union[PressureNumbers, _Mapping]] = ..., breaker: _Optional[_Union[BreakerNumbers, _Mapping]] = ..., policy_mode: _Optional[str] = ...) -> None: ...
 
 class BucketNumbers(_message.Message):
     __slots__ = ("tokens", "burst", "refill_per_s", "hits")
@@ -585,11 +587,13 @@ class SetStageModeResponse(_message.Message):
     def __init__(self, stages: _Optional[_Iterable[_Union[StageState, _Mapping]]] = ..., instance: _Optional[str] = ...) -> None: ...
 
 class StageState(_message.Message):
-    __slots__ = ("stage", "mode", "policy_mode")
+    __slots__ = ("stage", "mode", "policy_mode", "is_mode_set")
     STAGE_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     POLICY_MODE_FIELD_NUMBER: _ClassVar[int]
+    IS_MODE_SET_FIELD_NUMBER: _ClassVar[int]
     stage: str
     mode: str
     policy_mode: str
-    def __init__(self, stage: _Optional[str] = ..., mode: _Optional[str] = ..., policy_mode: _Optional[str] = ...) -> None: ...
+    is_mode_set: bool
+    def __init__(self, stage: _Optional[str] = ..., mode: _Optional[str] = ..., policy_mode: _Optional[str] = ..., is_mode_set: _Optional[bool] = ...) -> None: ...
