@@ -183,8 +183,9 @@ async def test_a_tenant_over_its_limit_is_refused_over_both_sentinels(stack: Sta
     answers = [await get(f"{stack.url('envoy', 3000)}/orders", "trial-7") for _ in range(TRIES)]
     refused = [headers for status, headers, _ in answers if status == 429]
 
-    assert {200, 429} == {status for status, _, _ in answers}
-    assert [str(TRIAL_LIMIT)] == sorted({headers["x-ratelimit-limit"] for headers in refused})
+    # A busy machine presses Sentinel: an economy tenant's limit follows, and some of it may be shed.
+    assert {200, 429} <= {status for status, _, _ in answers} <= {200, 429, 503}
+    assert all(0 < int(headers["x-ratelimit-limit"]) <= TRIAL_LIMIT for headers in refused)
     assert all(int(headers["retry-after"]) >= 1 for headers in refused)
     for name in ("sentinel-1", "sentinel-2"):
         assert await metric(stack, name, "sentinel_decisions_total") > 0, name
