@@ -13,11 +13,12 @@ from sentinel_ext.services.ratelimit import SERVICE, RateLimits, _as_it_is, pars
 from sentinel_ext.services.registry import RequestError, Unary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from typing import TypeAlias
 
     from sentinel_ext.core.ratelimit.plan import Plan
     from sentinel_ext.core.trace import Sampler, Trace, Value
+    from sentinel_ext.core.tracecontext import Fields
     from sentinel_ext.services.ratelimit import Decide, Deliver, Headers, Parse
     from sentinel_ext.services.registry import Answer, Cancellable
 
@@ -62,7 +63,7 @@ class TracedRateLimits(RateLimits):
         return (Unary(SERVICE, "ShouldRateLimit", _as_it_is, self.should_rate_limit, self.traced),)
 
     def traced(
-        self, message: bytes, reply: Callable[[Answer], bool], carried: Mapping[str, str]
+        self, message: bytes, reply: Callable[[Answer], bool], carried: Fields
     ) -> Answer | Cancellable:
         """Answer, and record the request if it is sampled. Never raises."""
         tracing = self._tracing
