@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sentinel_ext.core.identify import Caller, NameProblem
     from sentinel_ext.core.policy import Source
     from sentinel_ext.core.tenant import Tenant
-    from sentinel_ext.core.trace import Sampler
+    from sentinel_ext.core.trace import Begun, Sampler
     from sentinel_ext.core.tracecontext import Fields, Parent
 
 # Bound once: it runs for every request.
@@ -104,9 +104,7 @@ def _with(made: Check, traceparent: str, trace: Trace | None) -> Check:
     )
 
 
-def begin_trace(
-    carried: Fields, sampler: Sampler, random_hex: Callable[[int], str]
-) -> tuple[Trace, str] | None:
+def begin_trace(carried: Fields, sampler: Sampler, random_hex: Callable[[int], str]) -> Begun | None:
     """Continue a call's trace or begin one; return it and our span's id, or None where it is not sampled."""
     parent: Parent | None = None
     if carried:
