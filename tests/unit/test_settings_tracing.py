@@ -175,3 +175,22 @@ def test_what_the_sdk_refuses_is_a_settings_error_that_names_the_variable(monkey
     (problem,) = caught.value.problems
     assert problem.startswith("OTEL_EXPORTER_OTLP_TIMEOUT: OpenTelemetry's SDK refuses it: ValueError")
     assert "soon" in problem
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"ENDPOINT": "http://c:4317"}, Target("grpc", "http://c:4317")),
+        (
+            {"ENDPOINT": "http://c:4318/otlp", "PROTOCOL": "grpc"},
+            Target("http", "http://c:4318/otlp/v1/traces"),
+        ),
+        ({"TRACES_ENDPOINT": "http://c:4318"}, Target("http", "http://c:4318/v1/traces")),
+        ({"ENDPOINT": "c:4317", "INSECURE": "false"}, Target("grpc", "http://c:4317")),
+        ({"ENDPOINT": "http://c:4318", "PROTOCOL": "http/json"}, Target("http", "http://c:4318/v1/traces")),
+    ],
+)
+def test_the_documentation_says_where_the_standard_endpoints_differ_from_the_standard(environment, expected):
+    given = {f"OTEL_EXPORTER_OTLP_{name}": value for name, value in environment.items()}
+
+    assert expected == load(**given).tracing.target

@@ -10,6 +10,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from sentinel_ext import __version__, clock
 from sentinel_ext.telemetry.tracing.redacted import redacting
+from sentinel_ext.wording import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 SERVICE: Final = "sentinel"
 _UNNAMED: Final = "unknown_service"
 MAX_ERROR: Final = 500
+_EXPORTERS: Final = "opentelemetry.exporter."
 
 
 class KnownResource(Resource):
@@ -82,7 +84,11 @@ def sender(exporter: SpanExporter, redactor: Redactor) -> Callable[[Sequence[Rea
 
 
 class LastWord(logging.Handler):
-    """Keeps what the SDK said last: it logs every failed try, several a second, and we once a minute."""
+    """Keeps what the exporters said last: they log every failed try, several a second, and we once a minute.
+
+    Other parts of the SDK are not kept: they quote clients (a tracestate that is none) and headers of the
+    environment, which say nothing of why an export failed.
+    """
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -90,7 +96,8 @@ class LastWord(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep the message."""
-        self.text = record.getMessage()[:MAX_ERROR]
+        if record.name.startswith(_EXPORTERS):
+            self.text = printable(record.getMessage()[:MAX_ERROR])
 
 
 def hear_sdk() -> LastWord:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 import msgspec
@@ -187,3 +188,21 @@ def test_the_resource_names_service_and_instance(monkeypatch):
     )
     assert "test" == one.attributes["deployment.environment"]
     assert ("redis://***@h", "***") == (one.attributes["db.url"], one.attributes["api_key"])
+
+
+@pytest.fixture
+def heard():
+    log = logging.getLogger("opentelemetry")
+    handlers, propagate = log.handlers[:], log.propagate
+    yield exporter.hear_sdk()
+    log.handlers[:], log.propagate = handlers, propagate
+
+
+def test_why_an_export_failed_are_the_exporters_words_and_no_clients(heard):
+    logging.getLogger("opentelemetry.exporter.otlp.proto.http").error("no\x1b[2J route%s", "x" * 10_000)
+    said = heard.text
+    make(traced(state="no tracestate\x07,hunter2"), None)  # of which the SDK complains, and quotes it
+
+    assert "\x1b" not in said
+    assert exporter.MAX_ERROR <= len(said) < 2 * exporter.MAX_ERROR
+    assert said == heard.text
