@@ -55,7 +55,7 @@ class Redactor:
         """Hide the values of `names`, any case; - and _ are the same in keys."""
         pairs = [name.partition("=") for name in names if "=" in name]
         self._keys = frozenset(_key(name) for name in names if "=" not in name)
-        self._judged: dict[str, bool] = {}
+        self._judged: dict[str, tuple[bool, str]] = {}
         self.text = TextRedactor(self.is_hidden, [value for _, _, value in pairs]).text
 
     def line(self, line: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,14 +81,21 @@ class Redactor:
 
     def is_hidden(self, name: str) -> bool:
         """Say whether the value of `name` must not show; of dotted names the last parts count, too."""
-        judged = self._judged.get(name)
-        if judged is None:
-            judged = self._judge(name)
-            if len(name) <= _MAX_KEY:
-                if len(self._judged) >= _MAX_JUDGED:
-                    self._judged.clear()
-                self._judged[name] = judged
-        return judged
+        return self._look(name)[0]
+
+    def _look(self, name: str) -> tuple[bool, str]:
+        """Say whether the value of `name` is hidden, and how the name itself may be shown."""
+        found = self._judged.get(name)
+        if found is None:
+            is_hidden = self._judge(name)
+            if len(name) > _MAX_KEY:
+                return is_hidden, self.text(name)
+            if len(self._judged) >= _MAX_JUDGED:
+                self._judged.clear()
+            # Before the text, which asks for names, too.
+            self._judged[name] = (is_hidden, name)
+            found = self._judged[name] = (is_hidden, self.text(name))
+        return found
 
     def _judge(self, name: str) -> bool:
         rest = name
@@ -119,13 +126,24 @@ class Redactor:
         return self.text(_written(value))
 
     def _mapping(self, value: Mapping[Any, Any], hidden: set[str], depth: int) -> dict[str, Any]:
-        names = {_written(name): each for name, each in value.items()}
+        names = {name if type(name) is str else _written(name): each for name, each in value.items()}
+        if not _NAMED.isdisjoint(names) or not _NAMED.isdisjoint(map(str.lower, names)):
+            names = self._header(names, hidden, depth)
+        found: dict[str, Any] = {}
+        for name, each in names.items():
+            is_hidden, shown = self._look(name)
+            found[shown] = self._shown(name if is_hidden else None, each, hidden, depth)
+        return found
+
+    def _header(self, names: dict[str, Any], hidden: set[str], depth: int) -> dict[str, Any]:
+        """Hide the value of a header that is a mapping of its own, if its name says so."""
         naming = [each for name, each in names.items() if name.lower() in _NAMING]
-        if any(isinstance(each, (str, *_BYTES)) and self.is_hidden(_written(each)) for each in naming):
-            for name in names.keys() & {name for name in names if name.lower() in _NAMED}:
-                _collect(names[name], hidden, depth)
-                names[name] = HIDDEN
-        return {self.text(name): self._shown(name, each, hidden, depth) for name, each in names.items()}
+        if not any(isinstance(each, (str, *_BYTES)) and self.is_hidden(_written(each)) for each in naming):
+            return names
+        for name, each in names.items():
+            if name.lower() in _NAMED:
+                _collect(each, hidden, depth)
+        return {name: HIDDEN if name.lower() in _NAMED else each for name, each in names.items()}
 
     def _several(self, values: list[Any], hidden: set[str], depth: int) -> list[Any]:
         if len(values) == 2 and isinstance(values[0], (str, *_BYTES)):  # (name, value)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 HIDDEN: Final = "***"
 
-# Without one of these there is neither name nor scheme: names and ids, most of what there is.
+# Without one of these there is neither name nor scheme.
 _SUSPICIOUS = re.compile(r"[:=, ]").search
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]{0,30}://")
 # From behind `://` on; a quote ends it unless it is inside of a word.
@@ -55,6 +55,8 @@ class TextRedactor:
 
     def text(self, text: str) -> str:
         """Return a text without secrets and hidden words."""
+        if self._words is None and text.isalnum():  # most of what there is
+            return text
         if _SUSPICIOUS(text):
             if "@" in text:
                 text = _without_users(text)

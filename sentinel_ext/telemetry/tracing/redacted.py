@@ -25,19 +25,18 @@ def redacting(redactor: Redactor) -> Callable[[ReadableSpan], ReadableSpan]:
     def redacted(span: ReadableSpan) -> ReadableSpan:
         given = _texts_of(span)
         shown = redactor.parts(*given)
-        shown[4:] = [{name: _cut(name, value) for name, value in each.items()} for each in shown[4:]]
+        shown[3:] = [{name: _cut(name, value) for name, value in each.items()} for each in shown[3:]]
         return span if shown == given else _copy(span, shown)
 
     return redacted
 
 
 def _texts_of(span: ReadableSpan) -> list[Any]:
-    """List name, status, both tracestates, and all attributes: the span's, events', links'."""
+    """List name, status, tracestate, and all attributes: the span's, events', links'."""
     return [
         span.name,
         span.status.description,
-        _state(span.context),
-        _state(span.parent),
+        _states(span.context, span.parent),
         dict(span.attributes or {}),
         *(dict(event.attributes or {}) for event in span.events),
         *(dict(link.attributes or {}) for link in span.links),
@@ -45,7 +44,13 @@ def _texts_of(span: ReadableSpan) -> list[Any]:
 
 
 def _state(context: SpanContext | None) -> str:
-    return context.trace_state.to_header() if context is not None and context.trace_state else ""
+    return "" if context is None or not context.trace_state else context.trace_state.to_header()
+
+
+def _states(context: SpanContext | None, parent: SpanContext | None) -> str:
+    """Return the tracestate of both, which is the same but for a span that somebody made by hand."""
+    state, other = _state(context), _state(parent)
+    return state if other in ("", state) else f"{state},{other}"
 
 
 def _cut(name: str, value: Any) -> Any:  # noqa: ANN401  what an attribute may be
@@ -55,12 +60,13 @@ def _cut(name: str, value: Any) -> Any:  # noqa: ANN401  what an attribute may b
 
 
 def _copy(span: ReadableSpan, shown: list[Any]) -> ReadableSpan:
-    name, description, state, parents_state, attributes, *others = shown
+    name, description, state, attributes, *others = shown
+    is_hidden = state != _states(span.context, span.parent)
     events, links = others[: len(span.events)], others[len(span.events) :]
     return ReadableSpan(
         name,
-        _stateless(span.context, state),
-        _stateless(span.parent, parents_state),
+        _stateless(span.context) if is_hidden else span.context,
+        _stateless(span.parent) if is_hidden else span.parent,
         span.resource,
         attributes,
         [Event(old.name, new, old.timestamp) for old, new in zip(span.events, events, strict=True)],
@@ -73,8 +79,8 @@ def _copy(span: ReadableSpan, shown: list[Any]) -> ReadableSpan:
     )
 
 
-def _stateless(context: SpanContext | None, shown: str) -> SpanContext | None:
-    """A tracestate with something hidden in it is none: it goes as a whole."""
-    if context is None or shown == _state(context):
-        return context
+def _stateless(context: SpanContext | None) -> SpanContext | None:
+    """A tracestate with something hidden in it is none."""
+    if context is None:
+        return None
     return SpanContext(context.trace_id, context.span_id, context.is_remote, context.trace_flags)

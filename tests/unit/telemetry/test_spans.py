@@ -8,7 +8,8 @@ import time
 import msgspec
 import pytest
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanContext, SpanKind, StatusCode, TraceState
 from support.build import make_check, make_decision, make_tenant
 
 from sentinel_ext import clock
@@ -206,3 +207,13 @@ def test_why_an_export_failed_are_the_exporters_words_and_no_clients(heard):
     assert "\x1b" not in said
     assert exporter.MAX_ERROR <= len(said) < 2 * exporter.MAX_ERROR
     assert said == heard.text
+
+
+def test_a_tracestate_that_the_parent_alone_has_is_looked_at_too():
+    hidden = TraceState([("k", "acme-shop")])
+    span = ReadableSpan(
+        "x", SpanContext(1, 2, False), SpanContext(1, 3, True, trace_state=hidden), resource=RESOURCE
+    )
+
+    assert not redacting(Redactor(["k=acme-shop"]))(span).parent.trace_state
+    assert span is redacting(Redactor(["k=other"]))(span)
