@@ -140,7 +140,7 @@ def test_hostile_text_takes_no_time(piece):
     for hostile in (text, f"password='{text}", f"redis://{text}", f"{text}://@"):
         redactor.text(hostile)
 
-    assert time.process_time() - started < 1
+    assert time.process_time() - started < 2
 
 
 def test_what_is_hidden_in_a_nested_value_is_hidden_in_the_other_texts():
