@@ -12,6 +12,7 @@ import gc
 import json
 import sys
 import time
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -36,13 +37,21 @@ from sentinel_ext.store.factory import make_store
 from sentinel_ext.telemetry.logging import DecisionLog
 from sentinel_ext.telemetry.metrics import Metrics
 from sentinel_ext.tracing import NoTracing, Tracing
+from sentinel_ext.wire.head import VOLATILE, Head, admit
+from sentinel_ext.wire.methods import Kind, Method, MethodTable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 ROUNDS = 15
 CHECKS = 4_000
 
+# The fields of its call, in their order.
+CALL = {
+    ":method": "POST", ":path": "", ":scheme": "http", ":authority": "sentinel", "te": "trailers",
+    "grpc-timeout": "200m", "content-type": "application/grpc", "traceparent": "", "x-envoy-internal": "true",
+    "x-forwarded-for": "10.0.0.1", "x-envoy-expected-rq-timeout-ms": "200",
+}  # fmt: skip
 # What Envoy 1.40 sends for a small GET with our rendered configuration.
 HEADERS = {
     ":method": "GET", ":path": "/orders/17", ":authority": "shop.example", ":scheme": "http",
@@ -89,8 +98,27 @@ def make(sample: float | None, metrics: Metrics) -> NoTracing:
     return tracing
 
 
-async def whole(url: str, tenants: int, batch: int, sample: float | None = None) -> dict[str, float]:
-    """µs of CPU and of wall time for a whole Check, `batch` at a time; `loop_us` is the event loop's part."""
+def heads(flags: str, count: int) -> list[Head]:
+    """Header blocks of an Envoy that traces: each call in a trace of its own, with these `flags`."""
+    (method,) = Authorization(lambda *_: None, lambda _: None).methods()
+    table, made = MethodTable(), []
+    table.add(Method(method.path.encode(), Kind.UNARY))
+    for number in range(1, count + 1):
+        traceparent = f"00-{number:032x}-{number:016x}-{flags}"
+        fields = {**CALL, ":path": method.path, "traceparent": traceparent}
+        made.append(admit([(name.encode(), value.encode()) for name, value in fields.items()], table))
+        assert made[-1].refusal is None
+    return made
+
+
+@asynccontextmanager
+async def running(
+    url: str, tenants: int, batch: int, sample: float | None, flags: str | None
+) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
+    """Give what sends a number of Checks, `batch` at a time, and waits for the answers.
+
+    With `flags` the calls carry a traceparent that ends with them, as an Envoy that traces sends it.
+    """
     rules, metrics = policy(), Metrics("bench")
     tracing = make(sample, metrics)
     await tracing.start()
@@ -104,8 +132,10 @@ async def whole(url: str, tenants: int, batch: int, sample: float | None = None)
     pipeline = tracing.pipeline(rules, Controller("bench", rules, clock.monotonic_ns()))
     engine = Engine(pipeline, identifier, Tenants(rules), batcher, clock.monotonic_ns)
     engine.observers = (metrics.decided, DecisionLog(clock.monotonic_ns).decided, *tracing.observers)
-    (method,) = Authorization(engine.decide, lambda _: None).methods()
+    (method,) = Authorization(engine.decide, lambda _: None, traced=tracing.is_on).methods()
     sent, done, left = requests(tenants), asyncio.Event(), 0
+    decode, handle, handle_carried = method.decode, method.handle, method.handle_carried
+    calls = heads(flags, tenants) if flags is not None else [Head()] * tenants
 
     def reply(_answer: bytes) -> bool:
         nonlocal left
@@ -114,21 +144,38 @@ async def whole(url: str, tenants: int, batch: int, sample: float | None = None)
             done.set()
         return True
 
-    best_cpu = best_loop = best_wall = 1e9
-    for _ in range(ROUNDS):
-        cpu, loop, wall = time.process_time(), time.thread_time(), time.perf_counter()
-        for first in range(0, CHECKS, batch):
+    async def check(count: int) -> None:
+        nonlocal left
+        for first in range(0, count, batch):
             left = batch
             done.clear()
-            for number in range(first, first + batch):
-                method.handle(method.decode(sent[number % tenants]), reply)
+            for number in range(first, first + batch):  # as server/calls.py does
+                message = decode(sent[number % tenants])
+                if handle_carried is None:
+                    handle(message, reply)
+                else:
+                    head = calls[number % tenants]
+                    handle_carried(message, reply, head.fields if head.kinds & VOLATILE else ())
             await done.wait()
-        best_cpu = min(best_cpu, time.process_time() - cpu)
-        best_loop = min(best_loop, time.thread_time() - loop)
-        best_wall = min(best_wall, time.perf_counter() - wall)
+
+    yield check
     await batcher.close()
     await store.close()
     await tracing.close()
+
+
+async def whole(
+    url: str, tenants: int, batch: int, sample: float | None = None, flags: str | None = None
+) -> dict[str, float]:
+    """µs of CPU and of wall time for a whole Check; `loop_us` is the event loop's part."""
+    best_cpu = best_loop = best_wall = 1e9
+    async with running(url, tenants, batch, sample, flags) as check:
+        for _ in range(ROUNDS):
+            cpu, loop, wall = time.process_time(), time.thread_time(), time.perf_counter()
+            await check(CHECKS)
+            best_cpu = min(best_cpu, time.process_time() - cpu)
+            best_loop = min(best_loop, time.thread_time() - loop)
+            best_wall = min(best_wall, time.perf_counter() - wall)
     best = {"cpu_us": best_cpu, "loop_us": best_loop, "wall_us": best_wall}
     return {name: seconds / CHECKS * 1e6 for name, seconds in best.items()}
 
@@ -189,13 +236,15 @@ def main() -> None:
     parser.add_argument("--tenants", type=int, default=100, help="different tenants (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=50, help="checks per turn (default: %(default)s)")
     parser.add_argument("--sample", type=float, help="tracing on, with this part of the checks sampled")
+    parser.add_argument(
+        "--carried", metavar="FLAGS", help="calls carry a traceparent with these flags: 00, 01"
+    )
+    parser.add_argument("--whole", action="store_true", help="measure the whole Check only")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
     gc.freeze()
-    result = {
-        "whole": uvloop.run(whole(options.redis, options.tenants, options.batch, options.sample)),
-        "parts_us": parts(),
-    }
+    measured = whole(options.redis, options.tenants, options.batch, options.sample, options.carried)
+    result = {"whole": uvloop.run(measured), "parts_us": {} if options.whole else parts()}
     if options.json:
         json.dump(result, sys.stdout, indent=2)
         return

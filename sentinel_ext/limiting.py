@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from sentinel_ext.core.ratelimit.planner import Planner
     from sentinel_ext.core.ratelimit.query import Query
     from sentinel_ext.core.ratelimit.rules import Rules
+    from sentinel_ext.core.trace import Begun
     from sentinel_ext.store.limit_batcher import LimitBatcher
 
     # Takes the outcome, or None when Sentinel itself failed; says whether it could still be sent.
     Deliver = Callable[[Outcome | Problem | None], bool]
-    # Told of each request, what came of it, and how long it took, nanoseconds.
-    Observer = Callable[[Plan, Outcome | Problem, int], None]
+    # Told of each request, what came of it, how long it took, nanoseconds, and its trace if it is sampled.
+    Observer = Callable[[Plan, Outcome | Problem, int, Begun | None], None]
 
 # Expired leases go back within this time.
 SWEEP_S = 0.05
@@ -57,12 +58,13 @@ class Limiting:
         planner.forgotten = self._forgotten
 
     def decide(
-        self, message: bytes, parse: Callable[[bytes], Query], deliver: Deliver
+        self, message: bytes, parse: Callable[[bytes], Query], deliver: Deliver, begun: Begun | None = None
     ) -> Outcome | Problem | LimitWaiting:
         """Decide at once if no store is needed; else return a LimitWaiting and call `deliver` later, once.
 
         Args:
             message: the request's bytes: equal ones are parsed and matched once.
+            begun: its trace if it is sampled; observers are told.
 
         Raises:
             Exception: what `parse` raises, or a bug of ours.
@@ -76,21 +78,21 @@ class Limiting:
             plan = made
         step = self.limiter.begin(plan, started_ns)
         if isinstance(step, Outcome):
-            self.publish(plan, step, self.now_ns() - started_ns)
+            self.publish(plan, step, self.now_ns() - started_ns, begun)
             return step
-        waiting = LimitWaiting(self, step, deliver)
+        waiting = LimitWaiting(self, step, deliver, begun)
         if self.batcher.submit(waiting) is None:
             return waiting
         waiting.is_settled = True
         outcome = self.limiter.resume_without_store(step, started_ns)
-        self.publish(plan, outcome, self.now_ns() - started_ns)
+        self.publish(plan, outcome, self.now_ns() - started_ns, begun)
         return outcome
 
-    def publish(self, plan: Plan, outcome: Outcome | Problem, elapsed_ns: int) -> None:
+    def publish(self, plan: Plan, outcome: Outcome | Problem, elapsed_ns: int, begun: Begun | None) -> None:
         """Tell the observers; one that fails does not cost the request its answer."""
         for observe in self.observers:
             try:
-                observe(plan, outcome, elapsed_ns)
+                observe(plan, outcome, elapsed_ns, begun)
             except Exception as error:  # noqa: BLE001  any bug of an observer
                 self.failed(error)
 
@@ -125,14 +127,15 @@ class Limiting:
 class LimitWaiting(LimitWaiter):
     """A request that waits for the store. `cancel` it when the caller is gone."""
 
-    __slots__ = ("_deliver", "_is_wanted", "_limiting", "_pending")
+    __slots__ = ("_begun", "_deliver", "_is_wanted", "_limiting", "_pending")
 
-    def __init__(self, limiting: Limiting, pending: Pending, deliver: Deliver) -> None:
+    def __init__(self, limiting: Limiting, pending: Pending, deliver: Deliver, begun: Begun | None) -> None:
         """Made by Limiting.decide."""
         super().__init__(pending.asks)
         self._limiting = limiting
         self._pending = pending
         self._deliver = deliver
+        self._begun = begun
         self._is_wanted = False
 
     def cancel(self) -> None:
@@ -153,7 +156,7 @@ class LimitWaiting(LimitWaiter):
                 decided = limiting.limiter.resume_without_store(pending, now_ns)
             self._is_wanted = isinstance(decided, Outcome) and not decided.over
             self._deliver(decided)
-            limiting.publish(pending.plan, decided, now_ns - pending.asked_ns)
+            limiting.publish(pending.plan, decided, now_ns - pending.asked_ns, self._begun)
         except Exception as error:  # noqa: BLE001  a bug of ours must not stop the store's worker
             limiting.failed(error)
             try:

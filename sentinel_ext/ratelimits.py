@@ -93,7 +93,6 @@ class RateLimiting:
         self.limiting.failed = failed
         if tracing is not None:
             traced = TracedRateLimits(self.limiting.decide, self._headers, failed, tracing)
-            self._log.trace = lambda: traced.current
             self.limiting.observers = (*self.limiting.observers, traced.told)
             return traced.methods()
         return RateLimits(self.limiting.decide, self._headers, failed).methods()

@@ -25,7 +25,7 @@ from sentinel_ext.redis_url import RedisUrl, SecretUrl
 from sentinel_ext.settings_logging import LogSettings
 from sentinel_ext.settings_ratelimit import RateLimitSettings
 from sentinel_ext.settings_redis import RedisCredentials
-from sentinel_ext.settings_tracing import OtlpUrl, TracingOptions, TracingSettings
+from sentinel_ext.settings_tracing import OtlpUrl, Propagators, TracingOptions, TracingSettings
 from sentinel_ext.settings_types import (
     MICRO,
     FilePath,
@@ -37,8 +37,9 @@ from sentinel_ext.settings_types import (
     OneOf,
     Switch,
     Whole,
+    is_true,
 )
-from sentinel_ext.wording import did_you_mean
+from sentinel_ext.wording import did_you_mean, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -115,6 +116,7 @@ class Settings(TracingSettings, LogSettings, RateLimitSettings, RedisCredentials
     slo_latency_threshold: Annotated[int, Whole(1, _HOUR_MS, "milliseconds")] = 200
     enable_tracing: Annotated[bool, Switch()] = False
     otlp_endpoint: Annotated[str | None, OtlpUrl(optional=True)] = None
+    otel_propagators: Annotated[str | None, Propagators()] = None
 
     _warnings: tuple[str, ...] = PrivateAttr(default=())
 
@@ -256,6 +258,15 @@ class Settings(TracingSettings, LogSettings, RateLimitSettings, RedisCredentials
         if endpoint is None and info.data.get("enable_tracing") and not any(map(info.data.get, standard)):
             raise ValueError("ENABLE_TRACING is true, so it is needed")
         return endpoint
+
+    @field_validator("otel_propagators")
+    @classmethod
+    def _are_installed(cls, names: str | None, info: ValidationInfo) -> str | None:
+        is_on = info.data.get("enable_tracing") and not is_true(info.data.get("otel_sdk_disabled"))
+        missing = Propagators.missing(names) if names is not None and is_on else ()
+        if missing:
+            raise ValueError(f"not installed: {', '.join(map(quoted, missing))}")
+        return names
 
     @classmethod
     def _read_env_file(cls, path: Path) -> Mapping[str, str | None]:

@@ -7,6 +7,7 @@ that cannot be read counts as not set, with a warning, as the OpenTelemetry spec
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import urlsplit
 
@@ -82,6 +83,22 @@ class Text(Kind):
         if given is not None and len(str(given)) > MAX_TEXT:
             raise ValueError("")
         return None if given is None else str(given)
+
+
+class Propagators(Text):
+    """Names of propagators. The SDK loads them when it is imported, and dies of one that is not there."""
+
+    allowed = (
+        "tracecontext, baggage or none, with commas between them, or another whose package is installed; "
+        "Sentinel's own spans continue W3C and B3 without it"
+    )
+
+    @staticmethod
+    def missing(given: str) -> list[str]:
+        """Return those of the names that are not installed, as the SDK reads them."""
+        names = [name.strip() for name in given.split(",")]
+        asked = names[: [name.lower() for name in [*names, "none"]].index("none")]
+        return [name for name in asked if not entry_points(group="opentelemetry_propagator", name=name)]
 
 
 class Target(msgspec.Struct, frozen=True):

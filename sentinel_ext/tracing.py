@@ -14,7 +14,7 @@ from sentinel_ext.core.traced_identify import TracingIdentifier
 from sentinel_ext.services.ratelimit_traced import Tracing as LimitTracing
 from sentinel_ext.telemetry.redaction import Redactor
 from sentinel_ext.telemetry.spans import SpanCollector
-from sentinel_ext.telemetry.tracing.intact import ensure_intact
+from sentinel_ext.telemetry.tracing.intact import ensure_intact, sdk_settings
 from sentinel_ext.telemetry.tracing.pipe import Dropped, SpanPipe
 
 if TYPE_CHECKING:
@@ -82,12 +82,13 @@ class Tracing(NoTracing):
 
         self._options, self._spans = options, spans
         self._sampler = Sampler.of(options.ratio, parent_based=options.parent_based)
-        resource = exporter.make_resource(worker, settings.workers)
+        redactor = Redactor(settings.log_redact or ())
+        resource = exporter.make_resource(worker, settings.workers, redactor)
         heard, sink = exporter.hear_sdk(), exporter.make_exporter(options.target)
         store = "memory" if settings.redis_url.reveal().startswith("memory:") else "redis"
-        maker = spans.SpanMaker(resource, Redactor(settings.log_redact or ()).hide, store)
+        maker = spans.SpanMaker(resource, store)
         self.pipe: SpanPipe[Decided | Limited | ReadableSpan, ReadableSpan] = SpanPipe(
-            options, maker.make, exporter.sender(sink), sink.shutdown
+            options, maker.make, exporter.sender(sink, redactor), sink.shutdown
         )
         self.pipe.last_error = lambda: heard.text
         self._provider = instrumentation.make_provider(options, resource, self.pipe.put)
@@ -141,9 +142,11 @@ def make_tracing(settings: Settings, metrics: Metrics, worker: int) -> NoTracing
 
     Raises:
         StartError: what is installed cannot trace.
+        SettingsError: the SDK refuses what its own variables say.
     """
     options = settings.tracing
     if options is None:
         return NoTracing()
     ensure_intact()
-    return Tracing(options, settings, metrics, worker)
+    with sdk_settings():
+        return Tracing(options, settings, metrics, worker)

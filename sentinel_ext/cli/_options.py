@@ -3,7 +3,7 @@
 # Without `from __future__ import annotations`: typer reads the aliases below where commands use them.
 import json
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
@@ -11,16 +11,18 @@ import typer
 
 from sentinel_ext.address import Address
 from sentinel_ext.cli._durations import duration_s
-from sentinel_ext.errors import ConfigError
+from sentinel_ext.errors import ConfigError, SentinelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    import grpc
 
     from sentinel_ext.client.decisions import DecisionClient
-    from sentinel_ext.settings_tracing import TracingOptions
 
 DEFAULT_TIMEOUT_S: Final = 5.0
 OFF: Final = "off"
+_NOT_ON: Final = frozenset({"", "false", "0", "no", "off"})
 
 
 def seconds(text: str | float) -> float:
@@ -84,11 +86,10 @@ class Asking(msgspec.Struct):
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # noqa: TID251  written for a library, not read
         # Imported here: `--help` and completion of words do not pay for grpc and protobuf.
         from sentinel_ext.client.decisions import DecisionClient  # noqa: PLC0415
-        from sentinel_ext.telemetry.tracing.client import client_tracing  # noqa: PLC0415
 
         patience_s = self.timeout_s if self.timeout_s is not None else DEFAULT_TIMEOUT_S
         address = debug_address(self.address)
-        with client_tracing(_tracing()) as traced, DecisionClient(address, patience_s, traced) as client:
+        with _tracing() as traced, DecisionClient(address, patience_s, traced) as client:
             yield client
 
     def ask(self, name: str, fields: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -101,13 +102,29 @@ class Asking(msgspec.Struct):
             return client.ask(name, fields)
 
 
-def _tracing() -> "TracingOptions | None":
-    """Return how to trace; settings take 350 ms, so only who switched it on waits for them."""
-    if not os.environ.get("ENABLE_TRACING"):  # noqa: TID251  a look; Settings reads it
-        return None
-    from sentinel_ext.settings import Settings  # noqa: PLC0415  as above
+@contextmanager
+def _tracing() -> "Iterator[Callable[[grpc.Channel], grpc.Channel]]":
+    """Trace the calls of a channel if ENABLE_TRACING is set.
 
-    return Settings.load().tracing
+    What stands in the way of that is said and costs the trace, not the command: who asks has trouble already.
+    """
+    if os.environ.get("ENABLE_TRACING", "").strip().lower() in _NOT_ON:  # noqa: TID251  a look; Settings reads it
+        yield lambda channel: channel
+        return
+    # Settings take 350 ms, so only who switched it on waits for them.
+    from sentinel_ext.settings import Settings  # noqa: PLC0415
+    from sentinel_ext.telemetry.tracing.client import client_tracing  # noqa: PLC0415
+
+    with ExitStack() as stack:
+        try:
+            settings = Settings.load()
+            tracing = client_tracing(settings.tracing, settings.log_redact or ())
+            traced = stack.enter_context(tracing)
+        except SentinelError as error:
+            for line in str(error).splitlines():
+                typer.echo(f"not traced: {line}", err=True)
+            traced = stack.enter_context(client_tracing(None))
+        yield traced
 
 
 def debug_address(given: str | None) -> Address:

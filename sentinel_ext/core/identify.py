@@ -15,6 +15,8 @@ from sentinel_ext.core.tracecontext import VALID_TRACEPARENT
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from sentinel_ext.core.tracecontext import Fields
+
 ANONYMOUS = "anonymous"
 DEFAULT_UPSTREAM = "default"
 MAX_NAME_BYTES = 256
@@ -33,6 +35,8 @@ class Caller(Protocol):
 
     headers: Mapping[str, str]
     context_extensions: Mapping[str, str]
+    # Of the proxy's own call; only who traces looks at it.
+    carried: Fields
 
     @property
     def principal(self) -> str:
@@ -127,8 +131,14 @@ class Identifier:
                 return identity, source
         return identity, None
 
-    def check(self, caller: Caller, tenant: Tenant, problem: NameProblem | None = None) -> Check:
-        """Complete the check: upstream, ids and trace context."""
+    def check(
+        self, caller: Caller, tenant: Tenant, problem: NameProblem | None = None, continued: bytes = b""
+    ) -> Check:
+        """Complete the check: upstream, ids and trace context.
+
+        Args:
+            continued: a valid traceparent; where the request has none of its own it is in that one's trace.
+        """
         headers = caller.headers
         random = self._random_hex(_ID_BYTES)  # once for all ids of a request: half the cost
         decision_id = random[:16]
@@ -141,7 +151,8 @@ class Identifier:
         given = headers.get(TRACEPARENT_HEADER, "")
         if not given or not VALID_TRACEPARENT(given):
             # A broken one restarts the trace (W3C Trace Context §4.3); core/traced_identify.py samples.
-            traceparent = f"00-{trace_id}-{decision_id}-00"
+            continues = continued[3:35].decode() if continued else trace_id
+            traceparent = f"00-{continues}-{decision_id}-00"
         extensions = caller.context_extensions
         upstream, route = extensions.get("upstream", ""), extensions.get("route", "")
         if not upstream or _name_problem(upstream) is not None:

@@ -9,6 +9,8 @@ import msgspec
 from sentinel_ext.core.model import Word
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from sentinel_ext.core.tracecontext import Parent
 
 # Two of a half-open breaker, one of each other stage; a stage that recorded more would be a bug.
@@ -16,6 +18,10 @@ MAX_STAGES: Final = 8
 _ALL: Final = 1 << 64
 
 Value = str | int | float | bool
+
+if TYPE_CHECKING:
+    # A sampled request that is no decision: its trace, and the id of our span in it.
+    Begun: TypeAlias = "tuple[Trace, str]"
 
 
 class StageName(Word):
@@ -83,15 +89,29 @@ class Trace:
         state: the caller's tracestate.
         started_ns: when the Check came, monotonic.
         stages: that have ended, in the order of their ends.
+        is_over: its span has been made; of rate limit requests.
+        admit_ns: when the admission at the upstream began; 0 if it did not.
         asked_ns: when the window was handed to the store; 0 if it was not.
+        breaker_ns: when a breaker that is not closed began to decide; 0 if none did.
     """
 
-    __slots__ = ("asked_ns", "breaker_ns", "parent_id", "stages", "started_ns", "state", "trace_id")
+    __slots__ = (
+        "admit_ns",
+        "asked_ns",
+        "breaker_ns",
+        "is_over",
+        "parent_id",
+        "stages",
+        "started_ns",
+        "state",
+        "trace_id",
+    )
 
     def __init__(self, trace_id: str, parent_id: str = "", state: str = "") -> None:
         """Nothing has run yet."""
+        self.is_over = False
         self.trace_id, self.parent_id, self.state = trace_id, parent_id, state
-        self.started_ns = self.asked_ns = self.breaker_ns = 0
+        self.started_ns = self.admit_ns = self.asked_ns = self.breaker_ns = 0
         self.stages: list[StageSpan] = []
 
     @property

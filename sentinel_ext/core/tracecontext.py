@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from typing import TypeAlias
+
+    # Header fields of a call as its server read them, in order: name in lower case, value, perhaps more.
+    Fields: TypeAlias = Sequence[tuple[bytes, bytes, *tuple[int, ...]]]
 
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
@@ -23,11 +27,15 @@ B3_SAMPLED, B3_FLAGS = "x-b3-sampled", "x-b3-flags"
 HEADERS: Final = (TRACEPARENT, TRACESTATE, B3, B3_TRACE_ID, B3_SPAN_ID, B3_SAMPLED, B3_FLAGS)
 
 # W3C Trace Context §3.2: version 00; an all-zero trace or parent id is invalid.
-VALID_TRACEPARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
+_TRACEPARENT: Final = r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+VALID_TRACEPARENT: Final = re.compile(_TRACEPARENT).fullmatch
 # W3C Trace Context §3.3.1.5: vendors should pass on at least this many characters; more is not recorded.
 MAX_STATE_CHARACTERS: Final = 512
 # A digit is odd where its lowest bit, "sampled" (W3C Trace Context §3.2.2.5.1), is set.
 ODD: Final = frozenset("13579bdf")
+_TRACEPARENT_FIELD: Final = TRACEPARENT.encode()
+_UNSAMPLED_FIELD: Final = re.compile(_TRACEPARENT.replace("{2}", "[02468ace]").encode()).fullmatch
+_FIELDS: Final = frozenset(name.encode() for name in HEADERS)
 # Trace Context level 2, §3.2.2.5.2: the trace id is random; passed on as it came.
 _RANDOM_BIT: Final = 0x02
 
@@ -63,6 +71,22 @@ def from_traceparent(given: str, state: str = "") -> Parent:
     if len(state) > MAX_STATE_CHARACTERS:
         state = ""
     return Parent(given[3:35], given[36:52], given[54] in ODD, flags, state)
+
+
+def unsampled(fields: Fields) -> bytes:
+    """Return the traceparent of a call that says that it is not sampled; nothing for every other call.
+
+    Most calls of a proxy that traces are of this kind, so nothing is made for it.
+    """
+    for field in reversed(fields):  # a proxy adds it behind what is the same in all of its calls
+        if field[0] == _TRACEPARENT_FIELD:
+            return field[1] if _UNSAMPLED_FIELD(field[1]) else b""
+    return b""
+
+
+def headers_of(fields: Fields) -> dict[str, str]:
+    """Return what the fields of a call say of traces."""
+    return {field[0].decode(): field[1].decode("latin-1") for field in fields if field[0] in _FIELDS}
 
 
 def parent_of(headers: Mapping[str, str]) -> Parent | None:

@@ -56,8 +56,7 @@ class TracedPipeline(Pipeline):
         step = self._recording.begin(check, now_ns)
         end_ns, local = self._now_ns(), trace.stages
         if check.tenant.bucket is not None and self._bucket is not _OFF:
-            bucket_end_ns = local[0].start_ns if local else end_ns
-            local.insert(0, _bucket_span(check, step, start_ns, bucket_end_ns))
+            local.insert(0, _bucket_span(check, step, start_ns, trace.admit_ns or end_ns))
         decided = step if isinstance(step, Decision) else step.passed
         if decided is None:
             trace.asked_ns = end_ns
@@ -124,11 +123,15 @@ class TracedShedding(Shedding):
         self._clock = now_ns
 
     def admit(self, check: Check, shadow: tuple[ShadowDenial, ...], now_ns: int) -> Decision | Hold:
-        """Start the request at its upstream or refuse it, as Shedding does."""
+        """Start the request at its upstream or refuse it, as Shedding does.
+
+        It is one step, so one of its stages has its time: the admission. Looking at the pressure comes before
+        it and at a closed breaker behind it; each is a moment, and its span has no length.
+        """
         trace = check.trace
         assert trace is not None  # noqa: S101  TracedPipeline sends no others here
         clock, is_on = self._clock, self._pressure is not _OFF
-        start_ns = clock()
+        start_ns = trace.admit_ns = clock()
         load = self._controller.upstream(check.upstream).load
         if is_on:
             attributes: dict[str, Value] = {
@@ -136,14 +139,15 @@ class TracedShedding(Shedding):
                 "sentinel.pressure.local": self._controller.local,
                 "sentinel.in_flight": load.flight.total,
             }
-            trace.add(StageSpan(StageName.PRESSURE, start_ns, clock(), attributes))
-        priority_ns = trace.last_ns if is_on else start_ns
+            trace.add(StageSpan(StageName.PRESSURE, start_ns, start_ns, attributes))
+            start_ns = clock()  # what was recorded is no part of the admission
         held = Shedding.admit(self, check, shadow, now_ns)
-        end_ns = trace.breaker_ns or clock()
+        end_ns = clock()
+        breaker_ns = trace.breaker_ns or end_ns
         if is_on:
-            trace.add(_priority_span(check, held, load.cause.value, priority_ns, end_ns))
+            trace.add(_priority_span(check, held, load.cause.value, start_ns, breaker_ns))
         if not (isinstance(held, Decision) and held.stage is Stage.PRESSURE) and self._breaker is not _OFF:
-            trace.add(self._breaker_span(check, held, end_ns))
+            trace.add(self._breaker_span(check, held, breaker_ns, end_ns))
         return held
 
     def _half_open(
@@ -153,7 +157,7 @@ class TracedShedding(Shedding):
             check.trace.breaker_ns = self._clock()
         return super()._half_open(check, hold, circuit, shadow, now_ns)
 
-    def _breaker_span(self, check: Check, held: Decision | Hold, start_ns: int) -> StageSpan:
+    def _breaker_span(self, check: Check, held: Decision | Hold, start_ns: int, end_ns: int) -> StageSpan:
         circuit = self._controller.upstream(check.upstream).circuit
         attributes, denied = _NO_CIRCUIT, ""
         if circuit is not None:
@@ -165,7 +169,7 @@ class TracedShedding(Shedding):
             denied = held.reason.value
         elif any(denial.stage is Stage.BREAKER for denial in held.shadow):
             denied = Reason.CIRCUIT_OPEN.value
-        return StageSpan(StageName.BREAKER, start_ns, self._clock(), attributes, denied)
+        return StageSpan(StageName.BREAKER, start_ns, end_ns, attributes, denied)
 
 
 def _bucket_span(check: Check, step: Decision | Pending, start_ns: int, end_ns: int) -> StageSpan:

@@ -8,6 +8,7 @@ from sentinel_ext.core.identify import Check, Identifier
 from sentinel_ext.core.trace import Trace
 from sentinel_ext.core.tracecontext import (
     B3,
+    B3_FLAGS,
     B3_SAMPLED,
     B3_TRACE_ID,
     ODD,
@@ -15,17 +16,19 @@ from sentinel_ext.core.tracecontext import (
     TRACESTATE,
     from_b3,
     from_traceparent,
+    headers_of,
     parent_of,
+    unsampled,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from sentinel_ext.core.identify import Caller, NameProblem
     from sentinel_ext.core.policy import Source
     from sentinel_ext.core.tenant import Tenant
-    from sentinel_ext.core.trace import Sampler
-    from sentinel_ext.core.tracecontext import Parent
+    from sentinel_ext.core.trace import Begun, Sampler
+    from sentinel_ext.core.tracecontext import Fields, Parent
 
 # Bound once: it runs for every request.
 _check = Identifier.check
@@ -34,34 +37,39 @@ _check = Identifier.check
 class TracingIdentifier(Identifier):
     """Continues the caller's trace, or begins one, and decides whether it is recorded.
 
-    A caller may have `carried`: what its proxy's own call to us says of the trace. It is nearer to us than
-    what stands in the request's headers, which the client sent.
+    A caller may have `carried`: the fields of its proxy's own call to us. What they say of the trace is
+    nearer to us than what stands in the request's headers, which the client sent.
     """
 
-    __slots__ = ("_bound", "_sampler")
+    __slots__ = ("_bound", "_parent_based", "_sampler")
 
     def __init__(
         self, sources: tuple[Source, ...], random_hex: Callable[[int], str], sampler: Sampler
     ) -> None:
         """Look at `sources`, as Identifier does."""
         Identifier.__init__(self, sources, random_hex)
-        self._sampler, self._bound = sampler, sampler.bound
+        self._sampler, self._bound, self._parent_based = sampler, sampler.bound, sampler.parent_based
 
-    def check(self, caller: Caller, tenant: Tenant, problem: NameProblem | None = None) -> Check:
+    def check(
+        self, caller: Caller, tenant: Tenant, problem: NameProblem | None = None, _continued: bytes = b""
+    ) -> Check:
         """Complete the check; a sampled one has a `trace`, and its span goes upstream as the parent."""
-        made = _check(self, caller, tenant, problem)
-        carried: Mapping[str, str] | None = getattr(caller, "carried", None)
+        carried = caller.carried
         if carried:
-            parent = parent_of(carried)
+            given = unsampled(carried) if self._parent_based else b""
+            if given:
+                return _check(self, caller, tenant, problem, given)
+            parent = parent_of(headers_of(carried))
             if parent is not None:
-                return self._decide(made, parent)
+                return self._decide(_check(self, caller, tenant, problem), parent)
+        made = _check(self, caller, tenant, problem)
         traceparent, headers = made.traceparent, caller.headers
         if not traceparent:  # the caller's own is valid
-            given = headers[TRACEPARENT]
-            if given[54] not in ODD and self._sampler.parent_based:
+            own = headers[TRACEPARENT]
+            if own[54] not in ODD and self._parent_based:
                 return made
-            return self._decide(made, from_traceparent(given, headers.get(TRACESTATE, "")))
-        if B3 in headers or B3_TRACE_ID in headers or B3_SAMPLED in headers:
+            return self._decide(made, from_traceparent(own, headers.get(TRACESTATE, "")))
+        if B3 in headers or B3_TRACE_ID in headers or B3_SAMPLED in headers or B3_FLAGS in headers:
             parent = from_b3(headers)
             if parent is not None:
                 return self._decide(made, parent)
@@ -96,11 +104,13 @@ def _with(made: Check, traceparent: str, trace: Trace | None) -> Check:
     )
 
 
-def begin_trace(
-    carried: Mapping[str, str], sampler: Sampler, random_hex: Callable[[int], str]
-) -> tuple[Trace, str] | None:
+def begin_trace(carried: Fields, sampler: Sampler, random_hex: Callable[[int], str]) -> Begun | None:
     """Continue a call's trace or begin one; return it and our span's id, or None where it is not sampled."""
-    parent = parent_of(carried) if carried else None
+    parent: Parent | None = None
+    if carried:
+        if sampler.parent_based and unsampled(carried):
+            return None
+        parent = parent_of(headers_of(carried))
     ids = random_hex(8 + 16)
     if parent is None:
         return (Trace(ids[16:]), ids[:16]) if sampler.takes(ids[16:]) else None

@@ -17,11 +17,7 @@ from sentinel_ext.wire.head import VOLATILE
 from sentinel_ext.wire.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from sentinel_ext.server.protocol import H2Protocol  # noqa: TC004  nobody reads a Call's annotations
-    from sentinel_ext.services.registry import CarriedHandle
-    from sentinel_ext.wire.head import Head
 
     # Begins a call; what Method.handler holds. `message` is b"" where the client streams. Never raises.
     Start = Callable[[H2Protocol, Stream, bytes], None]
@@ -32,7 +28,6 @@ class _Pending(Enum):
 
 
 PENDING: Final = _Pending.PENDING
-_NOTHING: Final[Mapping[str, str]] = {}
 
 
 class RpcError(Exception):
@@ -233,10 +228,8 @@ def hot(method: HotUnary) -> Start:
 
 
 def unary(method: Unary) -> Start:
-    """Begin calls of a service's Unary."""
-    decode, handle = method.decode, method.handle
-    if method.handle_carried is not None:
-        return _carried(method, method.handle_carried)
+    """Begin calls of a service's Unary; one with a `handle_carried` is told in which trace its caller is."""
+    decode, handle, handle_carried = method.decode, method.handle, method.handle_carried
 
     def start(protocol: H2Protocol, stream: Stream, message: bytes) -> None:
         try:
@@ -246,7 +239,13 @@ def unary(method: Unary) -> Start:
             return
         call = Call(protocol, stream)
         try:
-            answer = handle(request, call.answer)
+            if handle_carried is None:
+                answer = handle(request, call.answer)
+            else:
+                # Ids are among the volatile fields; without a proxy that traces there is none.
+                head = stream.head
+                carried = head.fields if head.kinds & VOLATILE else ()
+                answer = handle_carried(request, call.answer, carried)
         except Exception as error:  # noqa: BLE001  as above
             protocol.raised(stream, error)
             return
@@ -259,40 +258,3 @@ def unary(method: Unary) -> Start:
             call.wait()
 
     return start
-
-
-def _carried(method: Unary, handle: CarriedHandle) -> Start:
-    """Begin calls of a Unary that asks in which trace its caller is."""
-    decode = method.decode
-
-    def start(protocol: H2Protocol, stream: Stream, message: bytes) -> None:
-        try:
-            request = decode(message)
-        except RequestError as error:
-            protocol.connection.fail(stream, Status.INTERNAL, str(error))
-            return
-        call, head = Call(protocol, stream), stream.head
-        # Ids are among the volatile fields; without a proxy that traces there is none.
-        carried = _volatile(head) if head.kinds & VOLATILE else _NOTHING
-        try:
-            answer = handle(request, call.answer, carried)
-        except Exception as error:  # noqa: BLE001  as above
-            protocol.raised(stream, error)
-            return
-        if isinstance(answer, bytes):
-            protocol.connection.reply(stream, answer)
-        elif isinstance(answer, Refusal):
-            protocol.connection.fail(stream, Status(answer.code), answer.text)
-        else:
-            call.on_cancel(answer.cancel)
-            call.wait()
-
-    return start
-
-
-def _volatile(head: Head) -> dict[str, str]:
-    return {
-        name.decode("latin-1"): value.decode("latin-1")
-        for name, value, _, kind in head.fields
-        if kind & VOLATILE
-    }

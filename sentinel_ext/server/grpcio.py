@@ -169,7 +169,10 @@ def _unary(method: Unary) -> Callable[[bytes, grpc.aio.ServicerContext[bytes, by
     return call
 
 
-def _carried(context: grpc.aio.ServicerContext[bytes, bytes]) -> dict[str, str]:
+def _carried(context: grpc.aio.ServicerContext[bytes, bytes]) -> list[tuple[bytes, bytes]]:
     """What the call's metadata says of traces."""
-    metadata = context.invocation_metadata() or ()
-    return {key: value for key, value in metadata if key in TRACE_HEADERS and isinstance(value, str)}
+    return [
+        (key.encode(), value.encode("latin-1", "replace"))
+        for key, value in context.invocation_metadata() or ()
+        if key in TRACE_HEADERS and isinstance(value, str)
+    ]

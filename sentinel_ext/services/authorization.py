@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from sentinel_ext.core.identify import Caller
+    from sentinel_ext.core.tracecontext import Fields
 
     Decide = Callable[[Caller, Callable[[Decision | None], bool]], Decision | Cancellable]
 
@@ -30,12 +31,11 @@ _CheckRequest = external_auth_pb2.CheckRequest
 class CheckCaller:
     """A CheckRequest seen as core.identify.Caller. Every part may be missing; strings are hostile."""
 
-    __slots__ = ("_attributes", "context_extensions", "headers")
-    # Of the proxy's call; CarriedCaller has some.
-    carried: Mapping[str, str] | None = None
+    __slots__ = ("_attributes", "carried", "context_extensions", "headers")
 
-    def __init__(self, request: external_auth_pb2.CheckRequest) -> None:
-        """Wrap `request`; absent messages read as empty ones."""
+    def __init__(self, request: external_auth_pb2.CheckRequest, carried: Fields = ()) -> None:
+        """Wrap `request`, and what the proxy's call carried; absent messages read as empty ones."""
+        self.carried = carried
         attributes = self._attributes = request.attributes
         http = attributes.request.http
         self.headers: Mapping[str, str] = http.headers or _header_map(http)
@@ -61,17 +61,6 @@ class CheckCaller:
         return str(value.string_value)
 
 
-class CarriedCaller(CheckCaller):
-    """A CheckRequest, and what the proxy's call says of the trace (core/traced_identify.py reads it)."""
-
-    __slots__ = ("carried",)
-
-    def __init__(self, request: external_auth_pb2.CheckRequest, carried: Mapping[str, str]) -> None:
-        """Wrap `request`; `carried` is the call's metadata by lower-case name."""
-        super().__init__(request)
-        self.carried = carried
-
-
 class Authorization:
     """The service: `decide` is the engine's; `failed` hears of our own faults."""
 
@@ -91,7 +80,7 @@ class Authorization:
         self,
         request: external_auth_pb2.CheckRequest,
         reply: Callable[[bytes], bool],
-        carried: Mapping[str, str] | None = None,
+        carried: Fields = (),
     ) -> bytes | Cancellable:
         """Answer with the bytes of a CheckResponse, now, or later through `reply`. Never raises."""
 
@@ -99,8 +88,7 @@ class Authorization:
             return reply(self._respond(decision))
 
         try:
-            caller = CarriedCaller(request, carried) if carried else CheckCaller(request)
-            outcome = self._decide(caller, deliver)
+            outcome = self._decide(CheckCaller(request, carried), deliver)
         except Exception as error:  # noqa: BLE001  our own fault must become an error_response
             self._failed(error)
             return check_response.ERROR

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sentinel_ext.core.decision import Decision
     from sentinel_ext.core.ratelimit.outcome import Problem
     from sentinel_ext.core.ratelimit.plan import Plan
+    from sentinel_ext.core.trace import Begun
     from sentinel_ext.services.registry import OpenStream
 
 MAX_WATCHERS: Final = 16
@@ -98,7 +99,9 @@ class Watching:
                 event = _event(decision, elapsed_ns, self._wall_s())
             watcher.show(event)
 
-    def limited(self, plan: Plan, outcome: Outcome | Problem, elapsed_ns: int) -> None:
+    def limited(
+        self, plan: Plan, outcome: Outcome | Problem, elapsed_ns: int, _begun: Begun | None = None
+    ) -> None:
         """Show a rate limit request to those who want it."""
         event: pb.DecisionEvent | None = None
         for watcher in self.watchers:

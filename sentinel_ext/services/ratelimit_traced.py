@@ -5,25 +5,47 @@ A RateLimitRequest has no headers of the client: only the proxy's own call can s
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from enum import Enum
+from typing import TYPE_CHECKING, Final, Protocol
 
 from sentinel_ext.core.ratelimit.outcome import Outcome, Problem
+from sentinel_ext.core.ratelimit.query import Query
 from sentinel_ext.core.traced_identify import begin_trace
-from sentinel_ext.services.ratelimit import SERVICE, RateLimits, _as_it_is, parse
-from sentinel_ext.services.registry import RequestError, Unary
+from sentinel_ext.services.ratelimit import SERVICE, RateLimits, _as_it_is
+from sentinel_ext.services.registry import Unary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from typing import TypeAlias
 
     from sentinel_ext.core.ratelimit.plan import Plan
-    from sentinel_ext.core.trace import Sampler, Trace, Value
-    from sentinel_ext.services.ratelimit import Decide, Deliver, Headers, Parse
+    from sentinel_ext.core.trace import Begun, Sampler, Trace, Value
+    from sentinel_ext.core.tracecontext import Fields
+    from sentinel_ext.services.ratelimit import Deliver, Headers, Parse
     from sentinel_ext.services.registry import Answer, Cancellable
 
     # Told of a sampled request that ended: its trace, its span's id, attributes, why it was refused, what
     # went wrong ("" for neither).
     Ended: TypeAlias = Callable[[Trace, str, dict[str, Value], str, str], None]
+
+
+class DecideTraced(Protocol):
+    """Limiting.decide."""
+
+    def __call__(
+        self, message: bytes, parse: Parse, deliver: Deliver, begun: Begun | None = None
+    ) -> Outcome | Problem | Cancellable:
+        """Decide, and tell observers of `begun`."""
+        ...
+
+
+class Cancelled(Enum):
+    """A request whose caller gave it up."""
+
+    CANCELLED = "cancelled"
+
+
+CANCELLED: Final = Cancelled.CANCELLED
 
 
 class Tracing:
@@ -41,20 +63,16 @@ class Tracing:
 
 
 class TracedRateLimits(RateLimits):
-    """The service; see RateLimits.
-
-    Attributes:
-        current: trace and span id of the request that is being decided, while observers are told of it.
-    """
+    """The service; see RateLimits."""
 
     def __init__(
-        self, decide: Decide, headers: Headers, failed: Callable[[Exception], None], tracing: Tracing
+        self, decide: DecideTraced, headers: Headers, failed: Callable[[Exception], None], tracing: Tracing
     ) -> None:
         """Answer with what `decide` says."""
         super().__init__(decide, headers, failed)
         self._tracing = tracing
-        self._untold = decide
-        self.current: tuple[Trace, str] | None = None
+        self._decide_traced = decide
+        self._begun: Begun | None = None
         self._recorded = RateLimits(self._decide_recorded, headers, failed)
 
     def methods(self) -> tuple[Unary, ...]:
@@ -62,61 +80,88 @@ class TracedRateLimits(RateLimits):
         return (Unary(SERVICE, "ShouldRateLimit", _as_it_is, self.should_rate_limit, self.traced),)
 
     def traced(
-        self, message: bytes, reply: Callable[[Answer], bool], carried: Mapping[str, str]
+        self, message: bytes, reply: Callable[[Answer], bool], carried: Fields
     ) -> Answer | Cancellable:
         """Answer, and record the request if it is sampled. Never raises."""
         tracing = self._tracing
         begun = begin_trace(carried, tracing.sampler, tracing.random_hex)
-        self.current = begun
         if begun is None:
             return self.should_rate_limit(message, reply)
         begun[0].started_ns = tracing.now_ns()
-        try:
-            return self._recorded.should_rate_limit(message, reply)
-        finally:
-            self.current = None
+        self._begun = begun  # for the next call alone, which is the one below
+        return self._recorded.should_rate_limit(message, reply)
 
-    def told(self, _plan: Plan, _outcome: Outcome | Problem, _elapsed_ns: int) -> None:
-        """Be the last observer: what comes next is another request."""
-        self.current = None
+    def told(self, plan: Plan, outcome: Outcome | Problem, _elapsed_ns: int, begun: Begun | None) -> None:
+        """Be an observer: end the span of a sampled request."""
+        if begun is not None:
+            self._end(begun, plan, outcome)
 
     def _decide_recorded(
         self, message: bytes, parse: Parse, deliver: Deliver
     ) -> Outcome | Problem | Cancellable:
-        current = self.current
-        assert current is not None  # noqa: S101  `traced` set it
+        begun, self._begun = self._begun, None
+        assert begun is not None  # noqa: S101  `traced` set it
+        query: Query | None = None
+
+        def parse_once(data: bytes) -> Query:
+            nonlocal query
+            query = parse(data)
+            return query
 
         def delivered(outcome: Outcome | Problem | None) -> bool:
-            self.current = current  # observers are told next
             is_sent = deliver(outcome)
-            self._end(current, message, outcome)
+            if outcome is None:  # a fault, of which observers are not told
+                self._end(begun, query, None)
             return is_sent
 
-        outcome = self._untold(message, parse, delivered)
+        outcome = self._decide_traced(message, parse_once, delivered, begun)
+        if isinstance(outcome, Problem):  # observers are told of those alone that have a plan
+            self._end(begun, query, outcome)
         if isinstance(outcome, (Outcome, Problem)):
-            self._end(current, message, outcome)
-        return outcome
+            return outcome
+        return _Waiting(outcome, lambda: self._end(begun, query or parse(message), CANCELLED))
 
-    def _end(self, begun: tuple[Trace, str], message: bytes, outcome: Outcome | Problem | None) -> None:
+    def _end(
+        self, begun: Begun, asked: Plan | Query | None, outcome: Outcome | Problem | Cancelled | None
+    ) -> None:
+        """End the span of a request, once: who comes first knows best how it went."""
+        if begun[0].is_over:
+            return
+        begun[0].is_over = True
         try:
-            attributes, denied, error = _described(message, outcome)
+            attributes, denied, error = _described(asked, outcome)
             self._tracing.ended(*begun, attributes, denied, error)
         except Exception as fault:  # noqa: BLE001  the record of a request must not cost its answer
             self._failed(fault)
 
 
-def _described(message: bytes, outcome: Outcome | Problem | None) -> tuple[dict[str, Value], str, str]:
+class _Waiting:
+    """A sampled request that waits for the store: a caller that gives it up ends its span, too."""
+
+    __slots__ = ("_given_up", "_waiting")
+
+    def __init__(self, waiting: Cancellable, given_up: Callable[[], None]) -> None:
+        self._waiting, self._given_up = waiting, given_up
+
+    def cancel(self) -> None:
+        """Stop; nothing will be replied."""
+        self._waiting.cancel()
+        self._given_up()
+
+
+def _described(
+    asked: Plan | Query | None, outcome: Outcome | Problem | Cancelled | None
+) -> tuple[dict[str, Value], str, str]:
     attributes: dict[str, Value] = {}
-    try:
-        query = parse(message)
-        attributes["sentinel.domain"] = query.domain
-        attributes["sentinel.descriptors"] = len(query.descriptors)
-    except RequestError:
-        pass
-    if outcome is None:
-        return {**attributes, "sentinel.verdict": "error"}, "", "internal"
-    if isinstance(outcome, Problem):
-        return {**attributes, "sentinel.verdict": "error"}, "", outcome.value
+    if asked is not None:
+        attributes["sentinel.domain"] = asked.domain
+        lines = asked.descriptors if isinstance(asked, Query) else asked.lines
+        attributes["sentinel.descriptors"] = len(lines)
+    if outcome is CANCELLED:
+        return {**attributes, "sentinel.verdict": "cancelled"}, "", "the caller gave up"
+    if not isinstance(outcome, Outcome):
+        error = outcome.value if isinstance(outcome, Problem) else "internal"
+        return {**attributes, "sentinel.verdict": "error"}, "", error
     attributes["sentinel.verdict"] = "over_limit" if outcome.over else "ok"
     for status in outcome.statuses:
         if status.over and status.limit is not None:

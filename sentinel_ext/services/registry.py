@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from enum import Enum
 from typing import Any, Protocol, TypeAlias
@@ -54,7 +54,9 @@ class Refusal(msgspec.Struct, frozen=True):
 
 # What ends a call.
 Answer: TypeAlias = bytes | Refusal
-CarriedHandle: TypeAlias = Callable[[Any, Callable[[Answer], bool], Mapping[str, str]], Answer | Cancellable]
+# Fields of a call as core.tracecontext.Fields has them.
+CallFields: TypeAlias = Sequence[tuple[bytes, bytes, *tuple[int, ...]]]
+CarriedHandle: TypeAlias = Callable[[Any, Callable[[Answer], bool], CallFields], Answer | Cancellable]
 
 
 class Unary(msgspec.Struct, frozen=True):
@@ -66,8 +68,8 @@ class Unary(msgspec.Struct, frozen=True):
         decode: bytes → message; raises RequestError.
         handle: (message, reply) → the answer at once, or a Cancellable; then `reply(answer)` is called once
             later and says whether the answer could still be sent. Never raises.
-        handle_carried: the same with a third argument, called in its place where it is given: what the call's
-            metadata says of traces, by lower-case name (core/tracecontext.py HEADERS), maybe more.
+        handle_carried: the same with a third argument, called in its place where it is given: the call's
+            header fields if some of them may be of a trace, else nothing.
     """
 
     service: str

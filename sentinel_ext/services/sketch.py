@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sentinel_ext._pb.sentinel.v1 import decision_service_pb2 as pb
+    from sentinel_ext.core.tracecontext import Fields
 
 MAX_PATH_BYTES: Final = 8 * 1024
 MAX_HEADERS: Final = 64
@@ -23,6 +24,8 @@ _NAME = re.compile(r":?[a-z0-9!#$%&'*+.^_`|~-]{1,256}")  # RFC 9110 §5.1, in lo
 
 class SketchCaller:
     """A RequestSketch seen as core.identify.Caller: the tenant stands where the policy looks first."""
+
+    carried: Fields = ()  # nobody's trace
 
     def __init__(self, sketch: pb.RequestSketch, source: Source) -> None:
         """Read `sketch`.

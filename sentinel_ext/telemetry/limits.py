@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sentinel_ext.core.ratelimit.plan import Plan
     from sentinel_ext.core.ratelimit.tallies import Tallies, Tally
     from sentinel_ext.core.timeline import Key
-    from sentinel_ext.core.trace import Trace
+    from sentinel_ext.core.trace import Begun
 
 _NS = 1e-9
 _OK, _SHADOW = ("ok", ""), ("ok", "shadow")
@@ -89,7 +89,9 @@ class LimitMetrics(Collector):
         """Return what was counted so far, for core/timeline.py."""
         return {("limit", *key): count for key, count in self._decisions.counts.items()}
 
-    def decided(self, _plan: Plan, outcome: Outcome | Problem, elapsed_ns: int) -> None:
+    def decided(
+        self, _plan: Plan, outcome: Outcome | Problem, elapsed_ns: int, _begun: Begun | None = None
+    ) -> None:
         """Count a request."""
         if isinstance(outcome, Problem):
             self.refused(outcome)
@@ -116,15 +118,10 @@ class LimitMetrics(Collector):
 
 
 class LimitLog:
-    """Logs which rule refused what: at info at most DENIALS_PER_S per second, all requests at debug.
-
-    Attributes:
-        trace: trace and span id of the request that is told of; None when it is not sampled.
-    """
+    """Logs which rule refused what: at info at most DENIALS_PER_S per second, all requests at debug."""
 
     def __init__(self, now_ns: Callable[[], int], allowed_ratio: float = 0.0) -> None:
         """Log to `sentinel.ratelimit`; of the requests within their limits `allowed_ratio` at info."""
-        self.trace: Callable[[], tuple[Trace, str] | None] = lambda: None
         self._allowed = Share(allowed_ratio)
         self._takes_allowed = allowed_ratio > 0
         self._logger = logging.getLogger("sentinel.ratelimit")
@@ -136,23 +133,27 @@ class LimitLog:
         # When the bucket has a token again: refusals may come by the ten thousand.
         self._quiet_until_ns = 0
 
-    def decided(self, plan: Plan, outcome: Outcome | Problem, elapsed_ns: int) -> None:
-        """Log one request, or count it as left out."""
+    def decided(
+        self, plan: Plan, outcome: Outcome | Problem, elapsed_ns: int, begun: Begun | None = None
+    ) -> None:
+        """Log one request, or count it as left out; `begun` is its trace if it is sampled."""
         if self._all:
-            self._write(logging.DEBUG, plan, outcome, elapsed_ns)
+            self._write(logging.DEBUG, plan, outcome, elapsed_ns, begun)
         elif self._some and (isinstance(outcome, Problem) or outcome.over):
             now_ns = self._now_ns()
             if now_ns < self._quiet_until_ns:
                 self._left_out += 1
             elif self._bucket.try_acquire(1, now_ns):
-                self._write(logging.INFO, plan, outcome, elapsed_ns)
+                self._write(logging.INFO, plan, outcome, elapsed_ns, begun)
             else:
                 self._left_out += 1
                 self._quiet_until_ns = now_ns + NANO // DENIALS_PER_S
         elif self._takes_allowed and self._some and self._allowed.takes_next():
-            self._write(logging.INFO, plan, outcome, elapsed_ns)
+            self._write(logging.INFO, plan, outcome, elapsed_ns, begun)
 
-    def _write(self, level: int, plan: Plan, outcome: Outcome | Problem, elapsed_ns: int) -> None:
+    def _write(
+        self, level: int, plan: Plan, outcome: Outcome | Problem, elapsed_ns: int, begun: Begun | None
+    ) -> None:
         fields: dict[str, Any] = {"domain": plan.domain, "duration_us": elapsed_ns // 1000}
         if isinstance(outcome, Problem):
             word = "not decided"
@@ -165,7 +166,6 @@ class LimitLog:
                 status.limit.name for status in outcome.statuses if status.over and status.limit
             ]
             fields["reason"] = None if outcome.cause is None else outcome.cause.value
-        begun = self.trace()
         if begun is not None:
             fields["trace_id"], fields["span_id"] = begun[0].trace_id, begun[1]
         if self._left_out:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sentinel_ext.core.decision import Decision, StoreFault
+    from sentinel_ext.core.tracecontext import Fields
 
 
 class FakeClock:
@@ -41,6 +42,7 @@ class FakeCaller:
         claims: Mapping[tuple[str, str], str] | None = None,
     ) -> None:
         self.headers = headers or {}
+        self.carried: Fields = ()
         self.context_extensions = context_extensions or {}
         self.principal = principal
         self._claims = claims or {}

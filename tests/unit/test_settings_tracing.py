@@ -7,6 +7,8 @@ import pytest
 from sentinel_ext.errors import SettingsError
 from sentinel_ext.settings import Settings
 from sentinel_ext.settings_tracing import MAX_QUEUED_SPANS, Target, target_of
+from sentinel_ext.telemetry.metrics import Metrics
+from sentinel_ext.tracing import make_tracing
 
 ON = {"ENABLE_TRACING": "true"}
 WORDS = {"grpc": "grpc", "http": "http/protobuf"}
@@ -135,3 +137,60 @@ def test_names_to_hide_are_a_list(given, expected):
 def test_names_that_are_none_stop_the_start(given):
     with pytest.raises(SettingsError, match="LOG_REDACT: got"):
         Settings.load({"LOG_REDACT": given}, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ("b3", '"b3"'), ("tracecontxt", '"tracecontxt"'), ("tracecontext,", '""'),
+        ("tracecontext, b3multi,xray", '"b3multi", "xray"'),
+    ],
+)  # fmt: skip
+def test_a_propagator_that_is_not_installed_stops_the_start(given, missing):
+    with pytest.raises(SettingsError) as caught:
+        load(OTLP_ENDPOINT="http://c", OTEL_PROPAGATORS=given)
+
+    (problem,) = caught.value.problems
+    assert problem.startswith(f'OTEL_PROPAGATORS: got "{given}", allowed: tracecontext, baggage or none')
+    assert f"(not installed: {missing})" in problem
+
+
+@pytest.mark.parametrize("given", ["tracecontext", "baggage, tracecontext", "none", "tracecontext,None,b3"])
+def test_propagators_that_the_sdk_takes_are_taken(given):
+    assert load(OTLP_ENDPOINT="http://c", OTEL_PROPAGATORS=given).tracing is not None
+
+
+@pytest.mark.parametrize("off", [{"ENABLE_TRACING": "false"}, {"OTEL_SDK_DISABLED": "true"}])
+def test_with_tracing_off_propagators_are_other_programs(off):
+    assert load(**{"OTLP_ENDPOINT": "http://c", "OTEL_PROPAGATORS": "b3", **off}).tracing is None
+
+
+def test_what_the_sdk_refuses_is_a_settings_error_that_names_the_variable(monkeypatch):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "soon")
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "gateway")
+    settings = load(OTLP_ENDPOINT="grpc://127.0.0.1:1")
+    with pytest.raises(SettingsError) as caught:
+        make_tracing(settings, Metrics("1"), 0)
+
+    (problem,) = caught.value.problems
+    assert problem.startswith("OTEL_EXPORTER_OTLP_TIMEOUT: OpenTelemetry's SDK refuses it: ValueError")
+    assert "soon" in problem
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"ENDPOINT": "http://c:4317"}, Target("grpc", "http://c:4317")),
+        (
+            {"ENDPOINT": "http://c:4318/otlp", "PROTOCOL": "grpc"},
+            Target("http", "http://c:4318/otlp/v1/traces"),
+        ),
+        ({"TRACES_ENDPOINT": "http://c:4318"}, Target("http", "http://c:4318/v1/traces")),
+        ({"ENDPOINT": "c:4317", "INSECURE": "false"}, Target("grpc", "http://c:4317")),
+        ({"ENDPOINT": "http://c:4318", "PROTOCOL": "http/json"}, Target("http", "http://c:4318/v1/traces")),
+    ],
+)
+def test_the_documentation_says_where_the_standard_endpoints_differ_from_the_standard(environment, expected):
+    given = {f"OTEL_EXPORTER_OTLP_{name}": value for name, value in environment.items()}
+
+    assert expected == load(**given).tracing.target

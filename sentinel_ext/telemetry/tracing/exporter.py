@@ -9,6 +9,8 @@ from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, SERVI
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from sentinel_ext import __version__, clock
+from sentinel_ext.telemetry.tracing.redacted import redacting
+from sentinel_ext.wording import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,10 +18,12 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
     from sentinel_ext.settings_tracing import Target
+    from sentinel_ext.telemetry.redaction import Redactor
 
 SERVICE: Final = "sentinel"
 _UNNAMED: Final = "unknown_service"
 MAX_ERROR: Final = 500
+_EXPORTERS: Final = "opentelemetry.exporter."
 
 
 class KnownResource(Resource):
@@ -30,10 +34,10 @@ class KnownResource(Resource):
         return id(self)
 
 
-def make_resource(worker: int, workers: int) -> Resource:
+def make_resource(worker: int, workers: int, redactor: Redactor) -> Resource:
     """Say who we are: OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME, and what they leave out.
 
-    Each worker is an instance of its own.
+    Each worker is an instance of its own. All spans share it, so it is redacted once.
     """
     given = Resource.create()
     attributes = dict(given.attributes)
@@ -48,7 +52,8 @@ def make_resource(worker: int, workers: int) -> Resource:
     attributes.setdefault(SERVICE_VERSION, __version__)
     if workers > 1:
         attributes["sentinel.worker"] = worker
-    return KnownResource(attributes, given.schema_url)
+    (shown,) = redactor.parts(attributes)
+    return KnownResource(shown, given.schema_url)
 
 
 def make_exporter(target: Target) -> SpanExporter:
@@ -65,17 +70,25 @@ def make_exporter(target: Target) -> SpanExporter:
     return by_http.OTLPSpanExporter(target.url)
 
 
-def sender(exporter: SpanExporter) -> Callable[[Sequence[ReadableSpan]], bool]:
-    """Return a function that exports and says whether the spans arrived."""
+def sender(exporter: SpanExporter, redactor: Redactor) -> Callable[[Sequence[ReadableSpan]], bool]:
+    """Return a function that exports and says whether the spans arrived.
+
+    All spans go this way, whoever made them, and so it is here that what must not show is hidden.
+    """
+    redacted = redacting(redactor)
 
     def send(spans: Sequence[ReadableSpan]) -> bool:
-        return exporter.export(spans) is SpanExportResult.SUCCESS
+        return exporter.export([redacted(span) for span in spans]) is SpanExportResult.SUCCESS
 
     return send
 
 
 class LastWord(logging.Handler):
-    """Keeps what the SDK said last: it logs every failed try, several a second, and we once a minute."""
+    """Keeps what the exporters said last: they log every failed try, several a second, and we once a minute.
+
+    Other parts of the SDK are not kept: they quote clients (a tracestate that is none) and headers of the
+    environment, which say nothing of why an export failed.
+    """
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -83,7 +96,8 @@ class LastWord(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep the message."""
-        self.text = record.getMessage()[:MAX_ERROR]
+        if record.name.startswith(_EXPORTERS):
+            self.text = printable(record.getMessage()[:MAX_ERROR])
 
 
 def hear_sdk() -> LastWord:

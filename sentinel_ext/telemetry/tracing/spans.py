@@ -15,14 +15,12 @@ from sentinel_ext.core.identify import Check
 from sentinel_ext.core.trace import MAX_STAGES, StageSpan, Trace, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from opentelemetry.sdk.resources import Resource
 
 DECISION: Final = "proxy_request"
 LIMIT: Final = "rate_limit_request"
-# Values of clients go into spans; what is longer is cut, as OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT would.
-MAX_VALUE: Final = 256
 _SCOPE: Final = InstrumentationScope("sentinel", __version__)
 # HTTP semantic conventions: a server's 4xx is the caller's fault and no error of the span.
 _QUOTA: Final = frozenset({Reason.LOCAL_RATE_LIMITED, Reason.RATE_LIMITED})
@@ -51,14 +49,11 @@ class Limited(msgspec.Struct, frozen=True):
 
 
 class SpanMaker:
-    """Makes spans of what was recorded.
+    """Makes spans of what was recorded, as it was; what must not show is hidden in front of the exporter."""
 
-    `hide(key, value)` returns what may be shown of an attribute, the key being the one of log lines.
-    """
-
-    def __init__(self, resource: Resource, hide: Callable[[str, str], str], store: str = "redis") -> None:
+    def __init__(self, resource: Resource, store: str = "redis") -> None:
         """All spans bear `resource`; `store` is what counts windows."""
-        self._resource, self._hide, self._store = resource, hide, store
+        self._resource, self._store = resource, store
         self._random_hex = clock.hex_source()
 
     def make(self, item: Decided | Limited | ReadableSpan) -> Iterable[ReadableSpan]:
@@ -143,7 +138,7 @@ class SpanMaker:
             _context(trace.trace_id, limited.span_id, state),
             _parent(trace, state),
             (trace.started_ns + to_wall_ns, at_ns),
-            {key: self._shown(key, value) for key, value in limited.attributes.items()},
+            limited.attributes,
             SpanKind.SERVER,
             (Event("denied", denial, timestamp=at_ns),) if limited.denied else (),
             Status(_ERROR, limited.error) if limited.error else _OK,
@@ -189,12 +184,7 @@ class SpanMaker:
             described["sentinel.route"] = check.route
         if check.problem is not None:
             described["sentinel.problem"] = str(check.problem)
-        return {key: self._shown(key, value) for key, value in described.items()}
-
-    def _shown(self, key: str, value: Value) -> Value:
-        if not isinstance(value, str):
-            return value
-        return self._hide(key.removeprefix("sentinel."), value)[:MAX_VALUE]
+        return described
 
 
 def spans_of(check: Check) -> int:

@@ -33,7 +33,13 @@ class Carrying(FakeCaller):
 
     def __init__(self, headers=None, carried=None) -> None:
         super().__init__(headers)
-        self.carried = carried
+        self.carried = fields(carried)
+
+
+def fields(carried):
+    """A call's fields as the server reads them, with some that say nothing of traces around those."""
+    own = [(name.encode(), value.encode(), 40, 32) for name, value in carried.items()]
+    return ((b":method", b"POST", 42, 1), *own, (b"x-envoy-internal", b"true", 52, 0))
 
 
 def check(sampler=ALL, headers=None, carried=None, tenant=None):
@@ -122,6 +128,39 @@ def test_a_proxy_that_does_not_sample_is_followed():
     assert f"00-{TRACE}-{made.decision_id}-00" == made.traceparent
 
 
+@pytest.mark.parametrize("carried", [{"b3": f"{TRACE}-{SPAN}-0"}, {"traceparent": PARENT + "00"}])
+def test_a_proxy_that_does_not_sample_leaves_a_clients_traceparent_as_it_is(carried):
+    made = check(ALL, {"traceparent": f"00-{'c' * 32}-{SPAN}-01"}, carried)
+
+    assert made.trace is None
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        f"00-{'0' * 32}-{SPAN}-00", f"00-{TRACE}-{'0' * 16}-00", f"01-{TRACE}-{SPAN}-00",
+        f"00-{TRACE}-{SPAN}-0", f"00-{TRACE}-{SPAN}-00 ", f"00-{TRACE.upper()}-{SPAN}-00",
+        f"00-{TRACE}-{SPAN}-0g", "-00",
+    ],
+)  # fmt: skip
+def test_an_unsampled_context_of_the_proxy_that_is_broken_leaves_it_to_the_header(broken):
+    assert SPAN == check(NONE, {"traceparent": PARENT + "01"}, {"traceparent": broken}).trace.parent_id
+
+
+@pytest.mark.parametrize("flags", ["00", "02", "fe", "0a"])
+def test_only_the_lowest_bit_of_the_flags_is_sampled(flags):
+    yes = f"{int(flags, 16) | 1:02x}"
+
+    assert check(ALL, {}, {"traceparent": PARENT + flags}).trace is None
+    assert check(NONE, {}, {"traceparent": PARENT + yes}).trace is not None
+
+
+def test_b3s_debug_flag_alone_is_sampled():
+    assert check(NONE, {"x-b3-flags": "1"}).trace is not None
+    assert check(NONE, {"x-b3-flags": "0"}).trace is None
+    assert check(NONE, {}, {"x-b3-flags": "1"}).trace is not None
+
+
 def test_the_ratio_is_the_one_of_the_sdk_and_kept():
     for ratio in (0.0, 0.01, 0.5, 1.0):
         ours, theirs = Sampler.of(ratio), TraceIdRatioBased(ratio)
@@ -131,13 +170,13 @@ def test_the_ratio_is_the_one_of_the_sdk_and_kept():
 
 
 def test_rate_limit_requests_follow_their_proxy_too():
-    trace, span_id = begin_trace({"traceparent": PARENT + "01"}, NONE, counting_hex())
+    trace, span_id = begin_trace(fields({"traceparent": PARENT + "01"}), NONE, counting_hex())
 
     assert (TRACE, SPAN) == (trace.trace_id, trace.parent_id)
     assert 16 == len(span_id)
-    assert begin_trace({"traceparent": PARENT + "00"}, ALL, counting_hex()) is None
-    assert begin_trace({}, NONE, counting_hex()) is None
-    assert begin_trace({}, ALL, counting_hex()) is not None
+    assert begin_trace(fields({"traceparent": PARENT + "00"}), ALL, counting_hex()) is None
+    assert begin_trace(fields({}), NONE, counting_hex()) is None
+    assert begin_trace((), ALL, counting_hex()) is not None
 
 
 # --- The same decisions ---
@@ -215,7 +254,9 @@ def test_all_five_stages_of_an_allowed_check_are_there_in_order_and_time():
     assert decision.allowed
     order = [StageName.BUCKET, StageName.PRESSURE, StageName.PRIORITY, StageName.BREAKER, StageName.WINDOW]
     assert order == list(stages)
-    assert all(START < stage.start_ns < stage.end_ns for stage in stages.values())
+    assert all(START < stage.start_ns <= stage.end_ns for stage in stages.values())
+    moments = [name for name, stage in stages.items() if stage.start_ns == stage.end_ns]
+    assert [StageName.PRESSURE, StageName.BREAKER] == moments
     ends = [stages[name].end_ns for name in order]
     assert sorted(ends) == ends
     for before, after in itertools.pairwise(order):

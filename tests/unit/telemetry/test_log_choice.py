@@ -123,7 +123,8 @@ def test_rate_limit_requests_within_their_limits_are_logged_by_ratio():
 def test_a_sampled_rate_limit_request_names_its_trace():
     with writing() as lines:
         log = make_limit_log()
-        log.trace = lambda: (Trace(TRACE), "00000000000000aa")
-        log.decided(plan(), msgspec.structs.replace(OVER, statuses=()), 1000)
+        log.decided(
+            plan(), msgspec.structs.replace(OVER, statuses=()), 1000, (Trace(TRACE), "00000000000000aa")
+        )
 
     assert (TRACE, "00000000000000aa") == (lines[0]["trace_id"], lines[0]["span_id"])

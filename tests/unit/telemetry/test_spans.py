@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 import msgspec
 import pytest
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanContext, SpanKind, StatusCode, TraceState
 from support.build import make_check, make_decision, make_tenant
 
 from sentinel_ext import clock
@@ -16,7 +18,8 @@ from sentinel_ext.core.model import FailureMode, Stage
 from sentinel_ext.core.trace import StageName, StageSpan, Trace
 from sentinel_ext.telemetry.redaction import Redactor
 from sentinel_ext.telemetry.tracing import exporter
-from sentinel_ext.telemetry.tracing.spans import MAX_VALUE, Decided, Limited, SpanMaker, spans_of
+from sentinel_ext.telemetry.tracing.redacted import MAX_VALUE, redacting
+from sentinel_ext.telemetry.tracing.spans import Decided, Limited, SpanMaker, spans_of
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 RESOURCE = Resource({"service.name": "sentinel"})
@@ -31,8 +34,8 @@ def traced(parent=SPAN, state="a=1", stages=(), **fields):
 
 
 def make(check, decision, redact=()):
-    maker = SpanMaker(RESOURCE, Redactor(redact).hide)
-    return list(maker.make(Decided(check, decision, clock.monotonic_ns())))
+    made = SpanMaker(RESOURCE).make(Decided(check, decision, clock.monotonic_ns()))
+    return [*map(redacting(Redactor(redact)), made)]
 
 
 def test_the_decision_is_a_server_span_of_the_callers_and_its_id_is_the_decision_id():
@@ -127,10 +130,45 @@ def test_names_are_cut_and_hidden():
     assert "***" == hidden.attributes["sentinel.tenant"]
 
 
+def test_names_that_the_list_has_are_hidden_in_stages_events_and_the_tracestate_too():
+    stage = StageSpan(
+        StageName.BUCKET, 10, 20, {"sentinel.upstream": "db", "sentinel.bucket.tokens": 3}, "shed"
+    )
+    check = traced(stages=[stage], state="vendor=acme-shop", tenant=make_tenant(name="acme-shop"))
+    denied = make_decision(allowed=False, stage=Stage.WINDOW, reason=Reason.SHED, check=check, retry_ms=1500)
+    root, bucket = make(check, denied, redact=["tenant", "retry_ms", "bucket.tokens", "upstream", "reason"])
+
+    assert ("***", "***") == (root.attributes["sentinel.tenant"], root.attributes["sentinel.reason"])
+    assert {"sentinel.stage": "window", "sentinel.reason": "***", "sentinel.retry_ms": "***"} == dict(
+        root.events[0].attributes
+    )
+    assert "***" == root.status.description
+    assert not root.context.trace_state
+    assert ("***", "***") == (
+        bucket.attributes["sentinel.upstream"],
+        bucket.attributes["sentinel.bucket.tokens"],
+    )
+    assert root.context.span_id == bucket.parent.span_id
+
+
+def test_the_log_key_limits_hides_the_limits_name_in_spans():
+    limited = Limited(Trace(TRACE, SPAN), "00000000000000aa", 50, {"sentinel.limit.name": "per-user"})
+    (span,) = SpanMaker(RESOURCE).make(limited)
+
+    assert {"sentinel.limit.name": "***"} == redacting(Redactor(["limits"]))(span).attributes
+
+
+def test_a_span_without_anything_to_hide_is_not_made_anew():
+    check = traced()
+    (span,) = SpanMaker(RESOURCE).make(Decided(check, make_decision(check=check), clock.monotonic_ns()))
+
+    assert span is redacting(Redactor(["x-shop"]))(span)
+
+
 def test_a_rate_limit_request_is_one_span():
     trace = Trace(TRACE, SPAN)
     limited = Limited(trace, "00000000000000aa", 50, {"sentinel.domain": "edge"}, "", "rate_limited")
-    (span,) = SpanMaker(RESOURCE, Redactor().hide).make(limited)
+    (span,) = SpanMaker(RESOURCE).make(limited)
 
     assert ("rate_limit_request", SpanKind.SERVER, 0xAA) == (span.name, span.kind, span.context.span_id)
     assert {"sentinel.domain": "edge"} == span.attributes
@@ -138,14 +176,44 @@ def test_a_rate_limit_request_is_one_span():
 
 
 def test_the_resource_names_service_and_instance(monkeypatch):
-    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=test,service.instance.id=pod-7")
-    one, two = exporter.make_resource(1, 2), exporter.make_resource(0, 1)
+    given = "deployment.environment=test,service.instance.id=pod-7,db.url=redis://u:hunter2@h,api_key=hunter2"
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", given)
+    one, two = exporter.make_resource(1, 2, Redactor()), exporter.make_resource(0, 1, Redactor())
     monkeypatch.setenv("OTEL_SERVICE_NAME", "gateway")
 
     assert "sentinel" == one.attributes["service.name"]
-    assert "gateway" == exporter.make_resource(0, 1).attributes["service.name"]
+    assert "gateway" == exporter.make_resource(0, 1, Redactor()).attributes["service.name"]
     assert ("pod-7.1", "pod-7") == (
         one.attributes["service.instance.id"],
         two.attributes["service.instance.id"],
     )
     assert "test" == one.attributes["deployment.environment"]
+    assert ("redis://***@h", "***") == (one.attributes["db.url"], one.attributes["api_key"])
+
+
+@pytest.fixture
+def heard():
+    log = logging.getLogger("opentelemetry")
+    handlers, propagate = log.handlers[:], log.propagate
+    yield exporter.hear_sdk()
+    log.handlers[:], log.propagate = handlers, propagate
+
+
+def test_why_an_export_failed_are_the_exporters_words_and_no_clients(heard):
+    logging.getLogger("opentelemetry.exporter.otlp.proto.http").error("no\x1b[2J route%s", "x" * 10_000)
+    said = heard.text
+    make(traced(state="no tracestate\x07,hunter2"), None)  # of which the SDK complains, and quotes it
+
+    assert "\x1b" not in said
+    assert exporter.MAX_ERROR <= len(said) < 2 * exporter.MAX_ERROR
+    assert said == heard.text
+
+
+def test_a_tracestate_that_the_parent_alone_has_is_looked_at_too():
+    hidden = TraceState([("k", "acme-shop")])
+    span = ReadableSpan(
+        "x", SpanContext(1, 2, False), SpanContext(1, 3, True, trace_state=hidden), resource=RESOURCE
+    )
+
+    assert not redacting(Redactor(["k=acme-shop"]))(span).parent.trace_state
+    assert span is redacting(Redactor(["k=other"]))(span)
