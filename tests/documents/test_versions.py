@@ -11,6 +11,7 @@ from support import scripts
 from support.documents import ROOT
 
 import sentinel_ext
+from sentinel_ext.telemetry.redaction import Redactor
 from sentinel_ext.telemetry.tracing.exporter import make_resource
 
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
@@ -20,7 +21,7 @@ chart = scripts.load("helm/generate")
 
 def test_the_package_and_its_traces_say_the_projects_version() -> None:
     assert VERSION == version("sentinel-ext") == sentinel_ext.__version__, "install anew: `make lint` does"
-    assert VERSION == make_resource(0, 1).attributes["service.version"]
+    assert VERSION == make_resource(0, 1, Redactor()).attributes["service.version"]
 
 
 def test_manifests_name_the_image_of_this_version() -> None:
