@@ -90,10 +90,8 @@ def definitions() -> dict[str, Any]:
         "duration": {"type": "string", "pattern": "^([0-9]+(ms|s|m|h))*$"},
         "rateLimitFiles": {
             "type": "object",
-            "additionalProperties": False,
-            "patternProperties": {
-                "^[-._a-zA-Z0-9]+[.]ya?ml$": {"anyOf": [mapping, {"type": "string", "minLength": 1}]}
-            },
+            # Names of files are judged by the template, whose message says what is allowed.
+            "additionalProperties": {"anyOf": [mapping, {"type": "string", "minLength": 1}]},
         },
         "policy": policy,
         **inner,

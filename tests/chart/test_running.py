@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,7 +24,6 @@ from sentinel_ext.cli.root import app
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.e2e
 
@@ -280,27 +280,59 @@ async def test_mode_service_serves_what_its_test_asks(
         assert 0 == sentinel.stop()
 
 
-def test_the_bundled_redis_starts_as_rendered_and_asks_for_the_password(
+def test_the_bundled_redis_takes_the_password_from_its_file_and_a_new_one_by_its_probe(
     helm: Helm, short_folder: Path
 ) -> None:
-    values = {"redis": {"bundled": {"enabled": True}, "auth": {"password": "s3cret"}}}
+    """The rendered commands, with their paths below a folder and a socket instead of the port."""
+    values = {"redis": {"bundled": {"enabled": True}, "auth": {"password": "unused here"}}}
     (container,) = containers(helm.render(values).one("StatefulSet")).values()
-    given = {"/data": str(short_folder), "$(REDIS_PASSWORD)": "s3cret"}
-    arguments = [given.get(one, one) for one in container["args"]]
-    # RedisServer says where it listens; what the chart says comes behind, and wins.
-    server = RedisServer(short_folder, *arguments, password="s3cret").start()
+    socket, password = short_folder / "redis.sock", short_folder / "password"
+    moved = {"/etc/redis-auth": str(short_folder), "redis-cli": f"redis-cli -s {socket}"}
+
+    def command(words: list[str]) -> list[str]:
+        for old, new in moved.items():
+            words = [word.replace(old, new) for word in words]
+        return [str(short_folder) if word == "/data" else word for word in words]
+
+    path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    start = command([*container["command"], *container["args"], "--port", "0", "--unixsocket", str(socket)])
+    probe = command(container["livenessProbe"]["exec"]["command"])
+
+    def alive() -> bool:
+        return subprocess.run(probe, env=path, check=False).returncode == 0
+
+    def started() -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(start, env=path, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 10
+        while not alive():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        return process
+
+    password.write_text("s3cret 'one'")
+    process = started()
     try:
         never = Retry(NoBackoff(), 0)
-        nobody = redis.Redis(unix_socket_path=str(server.socket), retry=never)
-        with nobody, pytest.raises(redis.AuthenticationError):
+        with (
+            redis.Redis(unix_socket_path=str(socket), retry=never) as nobody,
+            pytest.raises(redis.AuthenticationError),
+        ):
             nobody.ping()
-        with server.client() as client:
-            assert {"dir": str(short_folder)} == client.config_get("dir")
-            assert {"save": "", "appendonly": "no"} == client.config_get("save") | client.config_get(
-                "appendonly"
-            )
+        with redis.Redis(unix_socket_path=str(socket), password="s3cret 'one'") as client:
+            given = client.config_get("dir") | client.config_get("save") | client.config_get("appendonly")
+            assert {"dir": str(short_folder), "save": "", "appendonly": "no"} == given
+        password.write_text("two")
+        assert not alive()
+        # What the kubelet does then.
+        process.terminate()
+        process.wait(10)
+        process = started()
+        with redis.Redis(unix_socket_path=str(socket), password="two") as client:
+            assert client.ping()
     finally:
-        server.stop()
+        process.terminate()
+        process.wait(10)
 
 
 def test_the_check_before_an_upgrade_takes_right_files_and_tells_wrong_ones(

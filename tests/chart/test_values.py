@@ -46,7 +46,6 @@ def nested(path: str, value: object) -> dict[str, Any]:
         ("extraEnv", {"A": "b"}, "got object, want array"),
         ("podAnnotations", {"a": 1}, "got number, want string"),
         ("terminationGracePeriodSeconds", 5, "minimum"),
-        ("rateLimit.files", {"shop.txt": {"domain": "shop"}}, "additional properties 'shop.txt' not allowed"),
         ("rateLimit.files", {"shop.yaml": {"descriptors": []}}, "missing property 'domain'"),
         ("autoscaling.behaviour", {}, "additional properties 'behaviour' not allowed"),
         ("metrics.serviceMonitor.interval", "soon", "pattern"),
@@ -109,13 +108,8 @@ def test_every_problem_is_told_at_once(helm: Helm) -> None:
             {"redis": {"url": "redis://a", "urlSecret": {"name": "s"}, "bundled": {"enabled": True}}},
             "redis.url: set only one of redis.url and redis.urlSecret.name and redis.bundled.enabled",
         ),
-        ({"redis": {"url": "redis://me:p4ss@a"}}, "redis.url: a user or password in it"),
         ({"redis": {"url": "http://redis:6379"}}, "redis.url: allowed are redis://"),
         ({"redis": {"url": "http://me:p4ss@a"}}, "redis.url: a user or password in it"),
-        (
-            {"config": {"tracing": {"enabled": True, "otlpEndpoint": "grpc://me:p4ss@a"}}},
-            "config.tracing.otlpEndpoint: allowed are",
-        ),
         ({"redis": {"auth": {"username": "me"}}}, "redis.auth.username: it is the user of a password"),
         (
             {"redis": {"auth": {"username": "me", "password": "p4ss"}, "bundled": {"enabled": True}}},
@@ -136,6 +130,28 @@ def test_every_problem_is_told_at_once(helm: Helm) -> None:
         ),
         ({"rateLimit": {"files": {"a.yaml": "descriptors: []"}}}, "rateLimit.files.a.yaml: has no domain"),
         ({"rateLimit": {"files": {"a.yaml": "- a"}}}, "rateLimit.files.a.yaml: is not a YAML mapping"),
+        (
+            {"policy": {"content": {"plans": {}}}, "rateLimit": {"files": {"policy.yaml": {"domain": "a"}}}},
+            "rateLimit.files.policy.yaml: the policy file has this name, too (policy.key)",
+        ),
+        (
+            {"policy": {"content": "plans: {}", "key": "a.yaml"}, "rateLimit": {"files": {"a.yaml": "domain: a"}}},
+            "rateLimit.files.a.yaml: the policy file has this name, too (policy.key)",
+        ),
+        ({"rateLimit": {"files": {"a.txt": {"domain": "a"}}}}, "rateLimit.files.a.txt: Sentinel reads files"),
+        ({"rateLimit": {"files": {".a.yaml": {"domain": "a"}}}}, "rateLimit.files..a.yaml: Sentinel reads files"),
+        ({"rateLimit": {"files": {"a/b.yaml": {"domain": "a"}}}}, 'files.a/b.yaml: "a/b.yaml" cannot be a key'),
+        ({"rateLimit": {"files": {"..a.yaml": {"domain": "a"}}}}, 'files...a.yaml: "..a.yaml" cannot be a key'),
+        ({"rateLimit": {"files": {"é.yaml": {"domain": "a"}}}}, 'files.é.yaml: "é.yaml" cannot be a key'),
+        ({"rateLimit": {"files": {"a" * 249 + ".yaml": "domain: a"}}}, "cannot be a key of a ConfigMap"),
+        ({"policy": {"key": "my policy"}}, 'policy.key: "my policy" cannot be a key'),
+        ({"policy": {"key": ".."}}, 'policy.key: ".." cannot be a key'),
+        ({"redis": {"urlSecret": {"key": "a/b"}}}, 'redis.urlSecret.key: "a/b" cannot be a key'),
+        ({"redis": {"auth": {"passwordKey": "a b"}}}, 'redis.auth.passwordKey: "a b" cannot be a key'),
+        (
+            {"redis": {"auth": {"existingSecret": "s", "sentinelPasswordKey": ".."}}},
+            'redis.auth.sentinelPasswordKey: ".." cannot be a key',
+        ),
         (
             {
                 "rateLimit": {"files": {"a.yaml": {"domain": "a"}}},

@@ -8,7 +8,7 @@ autoscaling.enabled: in mode sidecar the pods are the app's, which scales by its
 {{- if and (not $sidecar) (gt (int $v.config.workers) 1) }}
 config.workers: a Service leads to one port of a pod, so in mode service it must be 1; scale with replicaCount
 {{- end }}
-{{- if and (gt (int $v.config.workers) 1) (eq $v.redis.url "memory://") }}
+{{- if and (gt (int $v.config.workers) 1) (eq (lower $v.redis.url) "memory://") }}
 config.workers: workers share no memory, so redis.url cannot be memory://
 {{- end }}
 {{- if and $sidecar $v.app.enabled (not $v.app.example) (not $v.app.image.repository) }}
@@ -33,12 +33,7 @@ podDisruptionBudget.minAvailable: set it or maxUnavailable, not both
 {{- if gt (len $urls) 1 }}
 {{ first $urls }}: set only one of {{ join " and " $urls }}
 {{- end }}
-{{- /* Not by the schema, whose message would show the value, with a password in it. */}}
-{{- if contains "@" $v.redis.url }}
-redis.url: a user or password in it could be read in the pod; use redis.auth, or redis.urlSecret for the whole URL
-{{- else if not (regexMatch "^((redis|rediss)([+](sentinel|cluster))?://.+|memory://)?$" $v.redis.url) }}
-redis.url: allowed are redis://, rediss://, redis+sentinel://, redis+cluster://, rediss+...:// and memory://
-{{- end }}
+{{- include "sentinel.secretProblems" . }}
 {{- if and $v.redis.auth.password $v.redis.auth.existingSecret }}
 redis.auth.password: redis.auth.existingSecret is set, too; set one of them
 {{- end }}
@@ -63,12 +58,23 @@ policy.content: is not a YAML mapping: {{ $parsed.Error | replace "\n" " " }}
 {{- if and $v.rateLimit.files $v.rateLimit.existingConfigMap }}
 rateLimit.files: rateLimit.existingConfigMap is set, too; set one of them
 {{- end }}
+{{- if and (hasKey $v.rateLimit.files $v.policy.key) $v.policy.content (not $v.rateLimit.existingConfigMap) }}
+rateLimit.files.{{ $v.policy.key }}: the policy file has this name, too (policy.key); give one of them another
+{{- end }}
 {{- if and (kindIs "map" $v.policy.content) (include "sentinel.rateLimitMap" .) }}
 {{- if $v.policy.content.ratelimit }}
 policy.content.ratelimit: rateLimit has files, too; Sentinel takes limits from one of the two
 {{- end }}
 {{- end }}
+{{- include "sentinel.keyProblem" (list "policy.key" $v.policy.key) }}
+{{- include "sentinel.keyProblem" (list "redis.urlSecret.key" $v.redis.urlSecret.key) }}
+{{- include "sentinel.keyProblem" (list "redis.auth.passwordKey" $v.redis.auth.passwordKey) }}
+{{- with $v.redis.auth.sentinelPasswordKey }}{{ include "sentinel.keyProblem" (list "redis.auth.sentinelPasswordKey" .) }}{{ end }}
 {{- range $name, $content := $v.rateLimit.files }}
+{{- include "sentinel.keyProblem" (list (printf "rateLimit.files.%s" $name) $name) }}
+{{- if not (regexMatch "^[^.].*[.]ya?ml$" $name) }}
+rateLimit.files.{{ $name }}: Sentinel reads files that end in .yaml or .yml and do not begin with a dot
+{{- end }}
 {{- if kindIs "string" $content }}
 {{- $parsed := fromYaml $content }}
 {{- if hasKey $parsed "Error" }}
@@ -77,11 +83,6 @@ rateLimit.files.{{ $name }}: is not a YAML mapping: {{ $parsed.Error | replace "
 rateLimit.files.{{ $name }}: has no domain
 {{- end }}
 {{- end }}
-{{- end }}
-{{- if and $v.config.tracing.enabled (not $v.config.tracing.otlpEndpoint) }}
-config.tracing.otlpEndpoint: tracing is enabled, so it is needed
-{{- else if not (regexMatch "^((https?|grpcs?)://[^@ ]+)?$" $v.config.tracing.otlpEndpoint) }}
-config.tracing.otlpEndpoint: allowed are http://, https://, grpc:// and grpcs:// without user and password
 {{- end }}
 {{- if not $v.metrics.enabled }}
 {{- range $name := list "serviceMonitor" "podMonitor" }}
@@ -117,6 +118,14 @@ metrics.dashboard.enabled: this copy of the chart has no files/dashboard.json
 {{- if or (hasKey $own .name) (eq .name "REDIS_URL") }}
 extraEnv: {{ .name }} is set by the chart from its own value
 {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* What Kubernetes says of keys in ConfigMaps and Secrets. Call with (list "value's name" key). */}}
+{{- define "sentinel.keyProblem" -}}
+{{- $key := index . 1 -}}
+{{- if or (not (regexMatch "^[-._a-zA-Z0-9]{1,253}$" $key)) (eq $key ".") (hasPrefix ".." $key) }}
+{{ index . 0 }}: {{ $key | quote }} cannot be a key of a ConfigMap or Secret: 1 to 253 letters, digits, - _ . that do not begin with two dots
 {{- end }}
 {{- end }}
 
