@@ -18,12 +18,13 @@ from redis.retry import Retry
 from support.envoy import ENVOY, EnvoyProcess, free_port
 from support.fleet import Sentinel
 from support.helm import Helm, Rendered, containers, environment
-from support.redis_server import RedisServer
 
 from sentinel_ext.cli.root import app
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from support.redis_server import RedisServer
 
 pytestmark = pytest.mark.e2e
 

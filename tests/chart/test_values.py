@@ -131,28 +131,6 @@ def test_every_problem_is_told_at_once(helm: Helm) -> None:
         ({"rateLimit": {"files": {"a.yaml": "descriptors: []"}}}, "rateLimit.files.a.yaml: has no domain"),
         ({"rateLimit": {"files": {"a.yaml": "- a"}}}, "rateLimit.files.a.yaml: is not a YAML mapping"),
         (
-            {"policy": {"content": {"plans": {}}}, "rateLimit": {"files": {"policy.yaml": {"domain": "a"}}}},
-            "rateLimit.files.policy.yaml: the policy file has this name, too (policy.key)",
-        ),
-        (
-            {"policy": {"content": "plans: {}", "key": "a.yaml"}, "rateLimit": {"files": {"a.yaml": "domain: a"}}},
-            "rateLimit.files.a.yaml: the policy file has this name, too (policy.key)",
-        ),
-        ({"rateLimit": {"files": {"a.txt": {"domain": "a"}}}}, "rateLimit.files.a.txt: Sentinel reads files"),
-        ({"rateLimit": {"files": {".a.yaml": {"domain": "a"}}}}, "rateLimit.files..a.yaml: Sentinel reads files"),
-        ({"rateLimit": {"files": {"a/b.yaml": {"domain": "a"}}}}, 'files.a/b.yaml: "a/b.yaml" cannot be a key'),
-        ({"rateLimit": {"files": {"..a.yaml": {"domain": "a"}}}}, 'files...a.yaml: "..a.yaml" cannot be a key'),
-        ({"rateLimit": {"files": {"é.yaml": {"domain": "a"}}}}, 'files.é.yaml: "é.yaml" cannot be a key'),
-        ({"rateLimit": {"files": {"a" * 249 + ".yaml": "domain: a"}}}, "cannot be a key of a ConfigMap"),
-        ({"policy": {"key": "my policy"}}, 'policy.key: "my policy" cannot be a key'),
-        ({"policy": {"key": ".."}}, 'policy.key: ".." cannot be a key'),
-        ({"redis": {"urlSecret": {"key": "a/b"}}}, 'redis.urlSecret.key: "a/b" cannot be a key'),
-        ({"redis": {"auth": {"passwordKey": "a b"}}}, 'redis.auth.passwordKey: "a b" cannot be a key'),
-        (
-            {"redis": {"auth": {"existingSecret": "s", "sentinelPasswordKey": ".."}}},
-            'redis.auth.sentinelPasswordKey: ".." cannot be a key',
-        ),
-        (
             {
                 "rateLimit": {"files": {"a.yaml": {"domain": "a"}}},
                 "policy": {"content": {"ratelimit": {"domain": "b"}}},
