@@ -165,8 +165,7 @@ def made() -> dict[Path, str]:
         readme: before + BEGIN + table(values) + END + rest.partition(END)[2],
     }
     for source, copy in COPIES.items():
-        if (ROOT / source).exists():
-            files[CHART / "files" / copy] = (ROOT / source).read_text()
+        files[CHART / "files" / copy] = (ROOT / source).read_text()
     return files
 
 

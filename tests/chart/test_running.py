@@ -8,21 +8,16 @@ import subprocess
 import sys
 import time
 import urllib.request
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 from support.envoy import ENVOY, EnvoyProcess, free_port
 from support.fleet import Sentinel
 from support.helm import Helm, Rendered, containers, environment
 
-from sentinel_ext.cli.root import app
-
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from support.redis_server import RedisServer
 
@@ -120,7 +115,7 @@ def ports(*names: str) -> dict[str, int]:
 async def sidecar(
     helm: Helm, module_folder: Path, shared_redis: RedisServer
 ) -> AsyncIterator[tuple[Pod, Sentinel, int]]:
-    at = ports("http", "admin", "app", "metrics")
+    at = ports("http", "envoy_admin", "app", "admin")
     values: dict[str, Any] = {
         "mode": "sidecar",
         "config": {
@@ -129,10 +124,10 @@ async def sidecar(
             "debugAddress": "off",
             "listenHost": "127.0.0.1",
         },
-        "ports": {"metrics": at["metrics"]},
+        "ports": {"admin": at["admin"]},
         "envoy": {
             "port": at["http"],
-            "adminPort": at["admin"],
+            "adminPort": at["envoy_admin"],
             "checkTimeoutMs": 5000,
             "rateLimitDomain": "chart",
         },
@@ -149,8 +144,8 @@ async def sidecar(
     )
     sentinel = Sentinel(module_folder, {})
     sentinel.environment = {"PATH": os.environ["PATH"], **pod.variables("sentinel")}
-    sentinel.admin_port = at["metrics"]
-    envoy = EnvoyProcess(module_folder / "etc" / "envoy" / "envoy.yaml", at["admin"])
+    sentinel.admin_port = at["admin"]
+    envoy = EnvoyProcess(module_folder / "etc" / "envoy" / "envoy.yaml", at["envoy_admin"])
     try:
         listening(process, at["app"])
         sentinel.start()
@@ -222,7 +217,7 @@ async def test_envoy_takes_the_rendered_arguments(
 
 
 async def test_probes_answer(sidecar: tuple[Pod, Sentinel, int]) -> None:
-    """As the kubelet asks: exec and HTTP; the exec ones wherever this checkout has the command."""
+    """As the kubelet asks: exec and HTTP."""
     pod, _, _ = sidecar
     container = pod.containers["sentinel"]
     for kind in ("livenessProbe", "readinessProbe"):
@@ -231,10 +226,9 @@ async def test_probes_answer(sidecar: tuple[Pod, Sentinel, int]) -> None:
         assert 200 == status
     name, *arguments = container["startupProbe"]["exec"]["command"]
     assert ("sentinel-ext", "healthcheck") == (name, arguments[0])
-    if any(command.name == "healthcheck" for command in app.registered_commands):
-        command = [sys.executable, "-m", "sentinel_ext", *map(pod.moved, arguments)]
-        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=30)
-        assert 0 == done.returncode, done.stderr
+    command = [sys.executable, "-m", "sentinel_ext", *map(pod.moved, arguments)]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=30)
+    assert 0 == done.returncode, done.stderr
 
 
 async def test_a_changed_config_map_is_taken_without_a_restart(sidecar: tuple[Pod, Sentinel, int]) -> None:
@@ -254,7 +248,7 @@ async def test_a_changed_config_map_is_taken_without_a_restart(sidecar: tuple[Po
 async def test_mode_service_serves_what_its_test_asks(
     helm: Helm, short_folder: Path, shared_redis: RedisServer
 ) -> None:
-    at = ports("grpc", "metrics")
+    at = ports("grpc", "admin")
     rendered = helm.render(
         {
             "config": {"listenHost": "127.0.0.1", "debugAddress": "off"},
@@ -266,7 +260,7 @@ async def test_mode_service_serves_what_its_test_asks(
     pod = Pod(rendered, short_folder, shared_redis.url)
     sentinel = Sentinel(short_folder, {})
     sentinel.environment = {"PATH": os.environ["PATH"], **pod.variables("sentinel")}
-    sentinel.admin_port = at["metrics"]
+    sentinel.admin_port = at["admin"]
     sentinel.start()
     try:
         await sentinel.ready()
@@ -279,61 +273,6 @@ async def test_mode_service_serves_what_its_test_asks(
         )
     finally:
         assert 0 == sentinel.stop()
-
-
-def test_the_bundled_redis_takes_the_password_from_its_file_and_a_new_one_by_its_probe(
-    helm: Helm, short_folder: Path
-) -> None:
-    """The rendered commands, with their paths below a folder and a socket instead of the port."""
-    values = {"redis": {"bundled": {"enabled": True}, "auth": {"password": "unused here"}}}
-    (container,) = containers(helm.render(values).one("StatefulSet")).values()
-    socket, password = short_folder / "redis.sock", short_folder / "password"
-    moved = {"/etc/redis-auth": str(short_folder), "redis-cli": f"redis-cli -s {socket}"}
-
-    def command(words: list[str]) -> list[str]:
-        for old, new in moved.items():
-            words = [word.replace(old, new) for word in words]
-        return [str(short_folder) if word == "/data" else word for word in words]
-
-    path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    start = command([*container["command"], *container["args"], "--port", "0", "--unixsocket", str(socket)])
-    probe = command(container["livenessProbe"]["exec"]["command"])
-
-    def alive() -> bool:
-        return subprocess.run(probe, env=path, check=False).returncode == 0
-
-    def started() -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(start, env=path, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
-        while not alive():
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        return process
-
-    password.write_text("s3cret 'one'")
-    process = started()
-    try:
-        never = Retry(NoBackoff(), 0)
-        with (
-            redis.Redis(unix_socket_path=str(socket), retry=never) as nobody,
-            pytest.raises(redis.AuthenticationError),
-        ):
-            nobody.ping()
-        with redis.Redis(unix_socket_path=str(socket), password="s3cret 'one'") as client:
-            given = client.config_get("dir") | client.config_get("save") | client.config_get("appendonly")
-            assert {"dir": str(short_folder), "save": "", "appendonly": "no"} == given
-        password.write_text("two")
-        assert not alive()
-        # What the kubelet does then.
-        process.terminate()
-        process.wait(10)
-        process = started()
-        with redis.Redis(unix_socket_path=str(socket), password="two") as client:
-            assert client.ping()
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 def test_the_check_before_an_upgrade_takes_right_files_and_tells_wrong_ones(

@@ -150,8 +150,13 @@ def test_every_problem_is_told_at_once(helm: Helm) -> None:
             {"metrics": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}},
             "metrics.podMonitor.enabled: metrics.serviceMonitor.enabled is set, too",
         ),
-        ({"ports": {"metrics": 50051}}, "ports.metrics: ports.grpc is the port 50051, too"),
+        ({"ports": {"admin": 50051}}, "ports.admin: ports.grpc is the port 50051, too"),
         ({**SIDECAR, "envoy": {"port": 8080}}, "app.port: envoy.port is the port 8080, too"),
+        ({"ports": {"grpc": 50052}}, "config.debugAddress: ports.grpc is the port 50052, too"),
+        (
+            {"config": {"debugAddress": "127.0.0.1:9464"}},
+            "config.debugAddress: ports.admin is the port 9464, too",
+        ),
         (
             {"extraEnv": [{"name": "GRPC_ADDRESS", "value": "x"}]},
             "extraEnv: GRPC_ADDRESS is set by the chart",

@@ -1,7 +1,7 @@
 """Manifests against the schemas of their projects, strictly: a field that no schema knows is a problem.
 
-The schemas lie in tests/deploy/crds (fetch_crds.py says whence); Kubernetes' own come with
-kubernetes-validate.
+The schemas lie in tests/deploy/crds (fetch_crds.py says whence); Kubernetes' own are those of
+support.kubernetes.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
-import kubernetes_validate
 import yaml
+from support import kubernetes
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "docs" / "install"
 CRDS = ROOT / "tests" / "deploy" / "crds"
-KUBERNETES = "1.37"
 MESH_CONFIG = "istio.mesh.v1alpha1.MeshConfig"
 ADVICE = "cut from the test data: run tests/deploy/fetch_crds.py, or write it into crds/ by hand"
 _NAME = {"type": "string", "pattern": "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", "maxLength": 253}
@@ -79,11 +78,7 @@ def problems(document: dict[str, Any]) -> list[str]:
     name = f"{document['apiVersion']}/{document['kind']}"
     if name in schemas():
         return _told(schemas()[name], document)
-    try:
-        kubernetes_validate.validate(document, KUBERNETES, strict=True)
-    except kubernetes_validate.ValidationError as error:
-        return [f"{'.'.join(str(part) for part in error.path)}: {error.message}"]
-    return []
+    return kubernetes.problems(document, kubernetes.VERSIONS[-1])
 
 
 def _told(validator: jsonschema.Draft202012Validator, document: Any) -> list[str]:

@@ -15,7 +15,7 @@ ports:
   - {name: grpc, containerPort: {{ .Values.ports.grpc }}, protocol: TCP}
   {{- end }}
   {{- if .Values.metrics.enabled }}
-  - {name: metrics, containerPort: {{ .Values.ports.metrics }}, protocol: TCP}
+  - {name: admin, containerPort: {{ .Values.ports.admin }}, protocol: TCP}
   {{- end }}
 {{- end }}
 {{- range $kind, $probe := .Values.probes }}
@@ -49,7 +49,7 @@ Envoy starts only when the socket answers; the others ask the admin port where i
 {{- if eq $root.Values.mode "service" -}}
 grpc: {port: {{ $root.Values.ports.grpc }}, service: {{ ternary "\"\"" "liveness" (eq $kind "readiness") }}}
 {{- else if and $root.Values.metrics.enabled (ne $kind "startup") -}}
-httpGet: {port: {{ $root.Values.ports.metrics }}, path: {{ ternary "/readyz" "/healthz" (eq $kind "readiness") }}}
+httpGet: {port: {{ $root.Values.ports.admin }}, path: {{ ternary "/readyz" "/healthz" (eq $kind "readiness") }}}
 {{- else -}}
 exec:
   command:

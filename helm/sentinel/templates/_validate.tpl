@@ -103,8 +103,12 @@ metrics.prometheusRule.enabled: this copy of the chart has no files/alerts.yaml
 {{- if and $v.metrics.dashboard.enabled (not (.Files.Get "files/dashboard.json")) }}
 metrics.dashboard.enabled: this copy of the chart has no files/dashboard.json
 {{- end }}
-{{- $ports := ternary (list "envoy.port" "envoy.adminPort" "app.port" "ports.metrics") (list "ports.grpc" "ports.metrics") $sidecar -}}
-{{- $numbers := dict "envoy.port" $v.envoy.port "envoy.adminPort" $v.envoy.adminPort "app.port" $v.app.port "ports.metrics" $v.ports.metrics "ports.grpc" $v.ports.grpc -}}
+{{- $ports := ternary (list "envoy.port" "envoy.adminPort" "app.port" "ports.admin") (list "ports.grpc" "ports.admin") $sidecar -}}
+{{- $numbers := dict "envoy.port" $v.envoy.port "envoy.adminPort" $v.envoy.adminPort "app.port" $v.app.port "ports.admin" $v.ports.admin "ports.grpc" $v.ports.grpc -}}
+{{- if ne (default "" $v.config.debugAddress) "off" -}}
+{{- $ports = append $ports "config.debugAddress" -}}
+{{- $_ := set $numbers "config.debugAddress" (regexFind "[0-9]+$" (default "127.0.0.1:50052" $v.config.debugAddress) | int) -}}
+{{- end -}}
 {{- $taken := dict -}}
 {{- range $name := $ports }}
 {{- $number := toJson (get $numbers $name) }}
