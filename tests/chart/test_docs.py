@@ -9,6 +9,7 @@ import pytest
 import yaml
 from support.helm import CHART, ROOT, Helm, containers
 
+from sentinel_ext import __version__
 from sentinel_ext.settings import Settings
 
 PAGE = ROOT / "docs" / "install" / "helm.md"
@@ -41,9 +42,11 @@ def test_there_is_an_install_for_each_mode() -> None:
 
 @pytest.mark.parametrize("command", installs())
 def test_the_command_installs_pods(helm: Helm, command: str) -> None:
-    rendered = helm.render(values_of(command), release=command.split()[2])
+    values = values_of(command)
+    rendered = helm.render(values, release=command.split()[2])
 
-    assert "sentinel" in containers(rendered.one("Deployment"))
+    image = containers(rendered.one("Deployment"))["sentinel"]["image"]
+    assert f"{values['image']['registry']}/sentinel:{__version__}" == image
 
 
 def test_the_values_of_the_page_are_taken(helm: Helm) -> None:

@@ -177,7 +177,7 @@ def test_an_image_goes_by_digest_and_global_registry(ci: dict[str, Rendered]) ->
     spec = ci["service-full"].one("Deployment")["spec"]["template"]["spec"]
     image = next(one["image"] for one in spec["containers"] if one["name"] == "sentinel")
 
-    assert re.fullmatch(r"registry\.example\.com/sentinel-ext/sentinel@sha256:[0-9a-f]{64}", image)
+    assert re.fullmatch(r"registry\.example\.com/sentinel@sha256:[0-9a-f]{64}", image)
     assert [{"name": "mirror"}, {"name": "own"}] == spec["imagePullSecrets"]
 
 

@@ -84,6 +84,7 @@ def test_every_problem_is_told_at_once(helm: Helm) -> None:
             {"redis": {"auth": {"password": "p4ss", "existingSecret": "login"}}},
             "redis.auth.password: redis.auth.existingSecret is set, too",
         ),
+        ({"image": {"registry": ""}}, "image.registry: no image of Sentinel is published; build it"),
         ({**SIDECAR, "autoscaling": {"enabled": True}}, "autoscaling.enabled: in mode sidecar"),
         ({"config": {"workers": 2}}, "config.workers: a Service leads to one port"),
         (

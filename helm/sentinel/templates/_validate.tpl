@@ -2,6 +2,9 @@
 {{- define "sentinel.problems" -}}
 {{- $v := .Values -}}
 {{- $sidecar := eq $v.mode "sidecar" -}}
+{{- if not (or $v.image.registry $v.global.imageRegistry) }}
+image.registry: no image of Sentinel is published; build it in the repository (docker build -t registry.example.com/{{ $v.image.repository }}:{{ .Chart.AppVersion }} .), push it to a registry of yours, and name that here or in global.imageRegistry
+{{- end }}
 {{- if and $sidecar $v.autoscaling.enabled }}
 autoscaling.enabled: in mode sidecar the pods are the app's, which scales by its own measure; set it to false, and replicaCount to null for an autoscaler of your own
 {{- end }}
