@@ -1,0 +1,105 @@
+"""What a running Sentinel, its Envoy and a Sentinel with workers print, after enough has happened to them.
+
+A counter with labels prints no line before its first event, so each event is made to happen: sheds, shadow
+denials, ignored names, limits near and over, a breaker forced open, a peer that does not speak HTTP/2, Redis
+gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import aiohttp
+from aiohttp import web
+from support.fleet import Fleet, Sentinel, Upstream
+from support.promql import Series
+from support.redis_server import RedisServer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+POLICY = """
+plans:
+  gold: {tier: vital, limit: unlimited, burst: unlimited}
+  cheap: {tier: economy, limit: unlimited, burst: unlimited}
+  small: {tier: standard, limit: 1}
+tenants: {gold: gold, cheap: cheap, small: small}
+stages: {window: shadow}
+upstreams: {default: {slo: 20ms}}
+ratelimit:
+  - domain: shop
+    descriptors: [{key: tenant, rate_limit: {unit: minute, requests_per_unit: 5}}]
+"""
+SHED_S = 20.0
+
+
+class _Slow(Upstream):
+    """Answers late when told to, until it is shed for."""
+
+    delay_s = 0.0
+
+    async def _echo(self, request: web.Request) -> web.Response:
+        await asyncio.sleep(self.delay_s)
+        return await super()._echo(request)
+
+
+@asynccontextmanager
+async def observed(folder: Path) -> AsyncIterator[tuple[Series, Fleet]]:
+    """Start everything; yield what was printed, and the fleet, whose Redis has gone."""
+    redis = RedisServer(folder).start()
+    (folder / "policy.yaml").write_text(POLICY)
+    shared = {"REDIS_URL": redis.url, "ENABLE_TRACING": "true", "OTLP_ENDPOINT": "grpc://127.0.0.1:9"}
+    workers = Sentinel(folder, {**shared, "WORKERS": "2"})
+    own = {"POLICY_FILE": str(folder / "policy.yaml"), "ADMIN_ACTIONS": "true", "DEBUG_GRPC_ADDRESS": "off"}
+    fleet = Fleet(folder, shared | own, config_arguments=("--ratelimit-domain", "shop"), make_upstream=_Slow)
+    workers.start()
+    try:
+        async with fleet:
+            await workers.ready()
+            await _happen(fleet)
+            redis.stop()
+            await _until(fleet, "sentinel_store_fallbacks_total{", "small")
+            series = Series()
+            for url in (fleet.sentinels[0].admin, workers.admin):
+                series.read(await _text(fleet, f"{url}/metrics"))
+            series.read(await _text(fleet, f"{fleet.envoys[0].admin}/stats/prometheus"))
+            yield series, fleet
+    finally:
+        workers.stop()
+        redis.stop()
+
+
+async def _happen(fleet: Fleet) -> None:
+    await fleet.send(10, "small")
+    await fleet.get(headers={"x-tenant-id": "x" * 500})
+    with socket.create_connection(("127.0.0.1", fleet.sentinels[0].grpc_port)) as peer:
+        peer.sendall(b"GET / HTTP/1.0\r\n\r\n" + bytes(24))
+    fleet.upstream.delay_s = 0.4
+    await _until(fleet, "sentinel_sheds_total{", "cheap", "gold")
+    await _until(fleet, "sentinel_credit_requests_per_second{", "cheap", "gold")
+    fleet.upstream.delay_s = 0.0
+    await _force(fleet, "open")
+    await _until(fleet, "sentinel_circuit_breaker_transitions_total{", "gold")
+    await _force(fleet, "auto")
+
+
+async def _force(fleet: Fleet, mode: str) -> None:
+    breaker = f"{fleet.sentinels[0].admin}/breakers/default"
+    async with fleet.session.post(breaker, json={"mode": mode}) as response:
+        assert 200 == response.status, await response.text()
+
+
+async def _until(fleet: Fleet, printed: str, *tenants: str) -> None:
+    """Send requests until a metric has a line."""
+    async with asyncio.timeout(SHED_S):
+        while printed not in await _text(fleet, f"{fleet.sentinels[0].admin}/metrics"):
+            await asyncio.gather(*(fleet.send(40, tenant, 40) for tenant in tenants))
+
+
+async def _text(fleet: Fleet, url: str) -> str:
+    async with fleet.session.get(url, timeout=aiohttp.ClientTimeout(10)) as response:
+        return await response.text()
