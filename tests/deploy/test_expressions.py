@@ -1,9 +1,12 @@
-"""Every expression of alerts and dashboard reads what a running Sentinel or Envoy prints: metrics and labels."""
+"""Every expression of alerts and dashboard reads what a running Sentinel or Envoy prints."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import subprocess
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +15,12 @@ import pytest
 import yaml
 from support.observed import observed
 from support.promql import Series, check, metrics
+from support.runbooks import of, split
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+
+    from support.fleet import Fleet
 
 pytestmark = pytest.mark.e2e
 
@@ -46,13 +52,19 @@ EXPRESSIONS = sorted({*(rule["expr"] for rule in RULES), *(expr for expr, _ in Q
 
 
 @pytest.fixture(scope="module")
-async def printed(module_folder: Path) -> AsyncIterator[Series]:
+async def house(module_folder: Path) -> AsyncIterator[tuple[Series, Fleet]]:
+    async with observed(module_folder) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+async def printed(house: tuple[Series, Fleet]) -> Series:
     """What the programs print, and what the recording rules make of it."""
-    async with observed(module_folder) as (series, _):
-        for rule in RULES:
-            if "record" in rule:
-                assert [] == series.record(rule), rule["record"]
-        yield series
+    series, _ = house
+    for rule in RULES:
+        if "record" in rule:
+            assert [] == series.record(rule), rule["record"]
+    return series
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
@@ -121,3 +133,37 @@ def test_any_name_of_an_expression_that_is_misspelt_is_found(printed: Series) ->
 )
 def test_what_nobody_prints_is_found(printed: Series, expression: str, told: str) -> None:
     assert told in str(check(expression, printed)[1])
+
+
+async def test_what_the_runbooks_fetch_and_look_for_is_there(house: tuple[Series, Fleet]) -> None:
+    """Each `curl ... | grep ...` shows something: curl's part is done here, grep is the real one."""
+    _, fleet = house
+    places = {"http://127.0.0.1:9464": fleet.sentinels[0].admin, "http://ENVOY_ADMIN": fleet.envoys[0].admin}
+    empty = []
+    for page, line in of("curl"):
+        (_, silent, url), *filters = split(line)
+        place = next(one for one in places if url.startswith(one))
+        text = await asyncio.to_thread(_fetched, places[place] + url.removeprefix(place))
+        for arguments in filters:
+            done = subprocess.run(
+                arguments, input=text, capture_output=True, text=True, timeout=10, check=False
+            )
+            text = done.stdout
+        if silent != "-s" or not text.strip():
+            empty.append((page, line))
+
+    assert [] == empty
+
+
+class _AlsoErrors(urllib.request.HTTPErrorProcessor):
+    """A Sentinel without Redis that says so answers, too."""
+
+    def http_response(self, _request: Any, response: Any) -> Any:
+        assert response.status in {200, 503}, response.url
+        return response
+
+
+def _fetched(url: str) -> str:
+    with urllib.request.build_opener(_AlsoErrors).open(url, timeout=10) as response:
+        text: str = response.read().decode()
+        return text

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from typer.main import get_command
-
-from sentinel_ext.cli.root import app
 
 pytestmark = pytest.mark.e2e
 
@@ -37,16 +32,6 @@ def test_every_alert_has_its_runbook_and_every_runbook_an_alert() -> None:
     index = (RUNBOOKS / "README.md").read_text()
     assert [] == [name for name in ALERTS if f"({name}.md)" not in index]
     assert {"critical", "warning", "info"} == {rule["labels"]["severity"] for rule in ALERTS.values()}
-
-
-def test_the_commands_of_the_runbooks_exist() -> None:
-    known_commands: Any = get_command(app)
-    for page in RUNBOOKS.glob("*.md"):
-        for line in re.findall(r"sentinel-ext ([a-z-]+)((?: --?[\w-]+)*)", page.read_text()):
-            assert line[0] in known_commands.commands, (page.name, line)
-        for name, option in re.findall(r"sentinel-ext ([a-z-]+)[^\n`]*? (--[\w-]+)", page.read_text()):
-            options = [o for p in known_commands.commands[name].params for o in p.opts]
-            assert option in options, (page.name, name, option)
 
 
 def test_every_alert_has_a_case_of_its_own() -> None:
