@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 CHART = ROOT / "helm" / "sentinel"
 BEGIN, END = "<!-- values: begin -->\n", "<!-- values: end -->\n"
 COPIES = {"deploy/prometheus/alerts.yaml": "alerts.yaml", "deploy/grafana/sentinel.json": "dashboard.json"}
+TIERS = ("vital", "standard", "economy")
 _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
 
 
@@ -92,6 +93,27 @@ def definitions() -> dict[str, Any]:
             "type": "object",
             # Names of files are judged by the template, whose message says what is allowed.
             "additionalProperties": {"anyOf": [mapping, {"type": "string", "minLength": 1}]},
+        },
+        "alertOverrides": {
+            "type": "object",
+            "additionalProperties": {
+                "type": "object",
+                "additionalProperties": False,
+                "minProperties": 1,
+                "properties": {
+                    "expr": {"type": "string", "minLength": 1},
+                    "for": {"type": "string", "pattern": "^([0-9]+(ms|s|m|h|d))+$"},
+                    "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+                },
+            },
+        },
+        "objectives": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": list(TIERS),
+            "properties": dict.fromkeys(
+                TIERS, {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
+            ),
         },
         "policy": policy,
         **inner,

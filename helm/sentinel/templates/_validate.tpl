@@ -103,6 +103,18 @@ metrics.podMonitor.enabled: metrics.serviceMonitor.enabled is set, too; every po
 {{- if and $v.metrics.prometheusRule.enabled (not (.Files.Get "files/alerts.yaml")) }}
 metrics.prometheusRule.enabled: this copy of the chart has no files/alerts.yaml
 {{- end }}
+{{- $alerts := list }}
+{{- range (.Files.Get "files/alerts.yaml" | fromYaml).groups }}{{ range .rules }}{{ with .alert }}{{ $alerts = append $alerts . }}{{ end }}{{ end }}{{ end }}
+{{- range $name := $v.metrics.prometheusRule.disabled }}
+{{- if not (has $name $alerts) }}
+metrics.prometheusRule.disabled: there is no alert {{ $name }}
+{{- end }}
+{{- end }}
+{{- range $name, $_ := $v.metrics.prometheusRule.overrides }}
+{{- if not (has $name $alerts) }}
+metrics.prometheusRule.overrides.{{ $name }}: there is no such alert
+{{- end }}
+{{- end }}
 {{- if and $v.metrics.dashboard.enabled (not (.Files.Get "files/dashboard.json")) }}
 metrics.dashboard.enabled: this copy of the chart has no files/dashboard.json
 {{- end }}
