@@ -111,9 +111,9 @@ def definitions() -> dict[str, Any]:
             "type": "object",
             "additionalProperties": False,
             "required": list(TIERS),
-            "properties": dict.fromkeys(
-                TIERS, {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}
-            ),
+            "properties": {
+                tier: {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1} for tier in TIERS
+            },
         },
         "policy": policy,
         **inner,

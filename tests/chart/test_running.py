@@ -278,7 +278,7 @@ async def test_mode_service_serves_what_its_test_asks(
 def test_the_check_before_an_upgrade_takes_right_files_and_tells_wrong_ones(
     helm: Helm, tmp_path: Path
 ) -> None:
-    """What the schema cannot know: a tenant's plan that is not there."""
+    """What neither schema nor template can know: a contract above its plan's limit."""
 
     def check(policy: dict[str, Any], folder: Path) -> subprocess.CompletedProcess[str]:
         rendered = helm.render(
@@ -296,6 +296,7 @@ def test_the_check_before_an_upgrade_takes_right_files_and_tells_wrong_ones(
         )
 
     assert 0 == check(POLICY, tmp_path / "right").returncode
-    wrong = check({"tenants": {"acme": "platinum"}}, tmp_path / "wrong")
+    contract = {"tier": "vital", "limit": 10, "window": "1s", "guaranteed": "100/s"}
+    wrong = check({"plans": {"gold": contract}}, tmp_path / "wrong")
     assert 1 == wrong.returncode
-    assert "tenants.acme" in wrong.stderr
+    assert "plans.gold.guaranteed" in wrong.stderr

@@ -86,7 +86,7 @@ def test_what_is_no_alert_is_refused(helm: Helm, values: dict[str, Any], told: s
 
 @pytest.mark.parametrize("mode", ["service", "sidecar"])
 def test_the_admin_port_has_one_name_and_number(helm: Helm, mode: str) -> None:
-    """In the container, its variable and probes, the Service, monitors, the network policy, and the recipes."""
+    """In the container, its variable, the Service, monitors, the network policy, and the recipes."""
     kind = "serviceMonitor" if mode == "service" else "podMonitor"
     metrics = {kind: {"enabled": True}}
     values = {"mode": mode, "app": {"example": True}, "ports": {"admin": 9999}, "metrics": metrics}

@@ -52,41 +52,13 @@ redis.auth.sentinelPasswordKey: it is a key of redis.auth.existingSecret, which 
 {{- if and $v.policy.content $v.policy.existingConfigMap }}
 policy.content: policy.existingConfigMap is set, too; set one of them
 {{- end }}
-{{- if kindIs "string" $v.policy.content }}
-{{- $parsed := fromYaml $v.policy.content }}
-{{- if hasKey $parsed "Error" }}
-policy.content: is not a YAML mapping: {{ $parsed.Error | replace "\n" " " }}
-{{- end }}
-{{- end }}
 {{- if and $v.rateLimit.files $v.rateLimit.existingConfigMap }}
 rateLimit.files: rateLimit.existingConfigMap is set, too; set one of them
 {{- end }}
 {{- if and (hasKey $v.rateLimit.files $v.policy.key) $v.policy.content (not $v.rateLimit.existingConfigMap) }}
 rateLimit.files.{{ $v.policy.key }}: the policy file has this name, too (policy.key); give one of them another
 {{- end }}
-{{- if and (kindIs "map" $v.policy.content) (include "sentinel.rateLimitMap" .) }}
-{{- if $v.policy.content.ratelimit }}
-policy.content.ratelimit: rateLimit has files, too; Sentinel takes limits from one of the two
-{{- end }}
-{{- end }}
-{{- include "sentinel.keyProblem" (list "policy.key" $v.policy.key) }}
-{{- include "sentinel.keyProblem" (list "redis.urlSecret.key" $v.redis.urlSecret.key) }}
-{{- include "sentinel.keyProblem" (list "redis.auth.passwordKey" $v.redis.auth.passwordKey) }}
-{{- with $v.redis.auth.sentinelPasswordKey }}{{ include "sentinel.keyProblem" (list "redis.auth.sentinelPasswordKey" .) }}{{ end }}
-{{- range $name, $content := $v.rateLimit.files }}
-{{- include "sentinel.keyProblem" (list (printf "rateLimit.files.%s" $name) $name) }}
-{{- if not (regexMatch "^[^.].*[.]ya?ml$" $name) }}
-rateLimit.files.{{ $name }}: Sentinel reads files that end in .yaml or .yml and do not begin with a dot
-{{- end }}
-{{- if kindIs "string" $content }}
-{{- $parsed := fromYaml $content }}
-{{- if hasKey $parsed "Error" }}
-rateLimit.files.{{ $name }}: is not a YAML mapping: {{ $parsed.Error | replace "\n" " " }}
-{{- else if not $parsed.domain }}
-rateLimit.files.{{ $name }}: has no domain
-{{- end }}
-{{- end }}
-{{- end }}
+{{- include "sentinel.fileProblems" . }}
 {{- if not $v.metrics.enabled }}
 {{- range $name := list "serviceMonitor" "podMonitor" }}
 {{- if (index $v.metrics $name).enabled }}
@@ -137,14 +109,6 @@ metrics.dashboard.enabled: this copy of the chart has no files/dashboard.json
 {{- if or (hasKey $own .name) (eq .name "REDIS_URL") }}
 extraEnv: {{ .name }} is set by the chart from its own value
 {{- end }}
-{{- end }}
-{{- end }}
-
-{{/* What Kubernetes says of keys in ConfigMaps and Secrets. Call with (list "value's name" key). */}}
-{{- define "sentinel.keyProblem" -}}
-{{- $key := index . 1 -}}
-{{- if or (not (regexMatch "^[-._a-zA-Z0-9]{1,253}$" $key)) (eq $key ".") (hasPrefix ".." $key) }}
-{{ index . 0 }}: {{ $key | quote }} cannot be a key of a ConfigMap or Secret: 1 to 253 letters, digits, - _ . that do not begin with two dots
 {{- end }}
 {{- end }}
 
