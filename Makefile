@@ -122,8 +122,8 @@ schema: $(STAMP) ## write docs/policy.schema.json from the policy's models
 chart: $(STAMP) ## write the chart's values.schema.json and table from values.yaml, copy deploy/'s alerts and dashboard
 	@$(BIN)/python helm/generate.py
 
-# Ten minutes of building, so no test needs them: tests use Helm's code from a wheel. The plugin's go.mod replaces a
-# module, which `go install` of a version refuses.
+# Ten minutes of building on two cores (helm-unittest alone takes six), so no test needs them: tests use Helm's code from a
+# wheel, and say so. The plugin's go.mod replaces a module, which `go install` of a version refuses.
 chart-tools: UNITTEST := github.com/helm-unittest/helm-unittest@v1.1.2
 chart-tools: ## build helm and helm-unittest into .tools/bin (needs Go, takes long); tests run the latter then
 	@mkdir -p $(GO_BIN)

@@ -78,7 +78,9 @@ def test_two_files_share_a_domain_only_where_it_is_said(helm: Helm) -> None:
 
 @pytest.mark.parametrize("mode", ["service", "sidecar"])
 def test_all_probes_can_be_our_own_command(helm: Helm, mode: str) -> None:
-    rendered = helm.render({"mode": mode, "app": {"example": True}, "probes": {"handler": "exec"}})
+    rendered = helm.render(
+        {"mode": mode, "app": {"example": mode == "sidecar"}, "probes": {"handler": "exec"}}
+    )
     sentinel = containers(rendered.one("Deployment"))["sentinel"]
     address = "0.0.0.0:50051" if mode == "service" else "unix:///run/sentinel/sentinel.sock"
     asked = ["sentinel-ext", "healthcheck", "--address", address]

@@ -289,7 +289,7 @@ def test_nothing_but_the_secret_depends_on_the_password(helm: Helm, mode: str) -
 
     def others(password: str) -> list[dict[str, Any]]:
         redis = {"bundled": {"enabled": True}, "auth": {"password": password}}
-        rendered = helm.render({"mode": mode, "app": {"example": True}, "redis": redis})
+        rendered = helm.render({"mode": mode, "app": {"example": mode == "sidecar"}, "redis": redis})
         assert password == rendered.one("Secret")["stringData"]["password"]
         return [one for one in rendered.objects if one["kind"] != "Secret"]
 

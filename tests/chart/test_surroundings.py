@@ -89,7 +89,12 @@ def test_the_admin_port_has_one_name_and_number(helm: Helm, mode: str) -> None:
     """In the container, its variable, the Service, monitors, the network policy, and the recipes."""
     kind = "serviceMonitor" if mode == "service" else "podMonitor"
     metrics = {kind: {"enabled": True}}
-    values = {"mode": mode, "app": {"example": True}, "ports": {"admin": 9999}, "metrics": metrics}
+    values = {
+        "mode": mode,
+        "app": {"example": mode == "sidecar"},
+        "ports": {"admin": 9999},
+        "metrics": metrics,
+    }
     rendered = helm.render({**values, "networkPolicy": {"enabled": True}})
     sentinel = containers(rendered.one("Deployment"))["sentinel"]
     (monitor,) = [one["spec"] for one in rendered.objects if one["kind"].endswith("Monitor")]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from support.helm import Rendered
 
 SIDECAR: dict[str, Any] = {"mode": "sidecar", "app": {"example": True}}
+LIBRARY: dict[str, Any] = {"mode": "sidecar", "app": {"enabled": False}}
 
 
 def nested(path: str, value: object) -> dict[str, Any]:
@@ -86,6 +87,17 @@ def test_every_problem_is_told_at_once(helm: Helm) -> None:
         ),
         ({"image": {"registry": ""}}, "image.registry: no image of Sentinel is published; build it"),
         ({**SIDECAR, "autoscaling": {"enabled": True}}, "autoscaling.enabled: in mode sidecar"),
+        ({"app": {"example": True}}, "app.example: mode service deploys no app"),
+        ({"app": {"image": {"repository": "shop"}}}, "app.image.repository: mode service deploys no app"),
+        (
+            {**LIBRARY, "metrics": {"podMonitor": {"enabled": True}}},
+            "metrics.podMonitor.enabled: app.enabled is false",
+        ),
+        (
+            {**LIBRARY, "metrics": {"serviceMonitor": {"enabled": True}}},
+            "metrics.serviceMonitor.enabled: app.enabled is false",
+        ),
+        ({**LIBRARY, "podDisruptionBudget": {"enabled": True}}, "podDisruptionBudget.enabled: app.enabled"),
         ({"config": {"workers": 2}}, "config.workers: a Service leads to one port"),
         (
             {**SIDECAR, "config": {"workers": 2}, "redis": {"url": "memory://"}},

@@ -116,7 +116,10 @@ def installed() -> list[Rendered]:
     files = {"policy": {"content": {"plans": {}}}, "rateLimit": {"files": {"a.yaml": {"domain": "a"}}}}
     with Helm() as helm:
         return [
-            helm.render({"mode": mode, "app": {"example": True}, "redis": redis, **files}, release="sentinel")
+            helm.render(
+                {"mode": mode, "app": {"example": mode == "sidecar"}, "redis": redis, **files},
+                release="sentinel",
+            )
             for mode in ("service", "sidecar")
         ]
 

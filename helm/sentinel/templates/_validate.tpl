@@ -17,6 +17,22 @@ config.workers: workers share no memory, so redis.url cannot be memory://
 {{- if and $sidecar $v.app.enabled (not $v.app.example) (not $v.app.image.repository) }}
 app.image.repository: mode sidecar needs the app's image; or set app.example, or app.enabled to false
 {{- end }}
+{{- if and (not $sidecar) $v.app.example }}
+app.example: mode service deploys no app; set mode to sidecar
+{{- end }}
+{{- if and (not $sidecar) $v.app.image.repository }}
+app.image.repository: mode service deploys no app; set mode to sidecar
+{{- end }}
+{{- if and $sidecar (not $v.app.enabled) }}
+{{- range $name := list "podMonitor" "serviceMonitor" }}
+{{- if (index $v.metrics $name).enabled }}
+metrics.{{ $name }}.enabled: app.enabled is false, so the pods are another chart's, which has to select them
+{{- end }}
+{{- end }}
+{{- if $v.podDisruptionBudget.enabled }}
+podDisruptionBudget.enabled: app.enabled is false, so the pods are another chart's, which has to select them
+{{- end }}
+{{- end }}
 {{- if and $sidecar $v.app.enabled $v.app.image.repository (not $v.app.example) (not $v.app.image.tag) (not $v.app.image.digest) }}
 app.image.tag: name a tag, or app.image.digest
 {{- end }}
