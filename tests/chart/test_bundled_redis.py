@@ -45,7 +45,7 @@ def test_the_bundled_redis_takes_the_password_from_its_file_and_a_new_one_by_its
     def started() -> subprocess.Popen[bytes]:
         process = subprocess.Popen(start, env=path, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
-        while not alive():
+        while not (socket.exists() and alive()):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -68,6 +68,7 @@ def test_the_bundled_redis_takes_the_password_from_its_file_and_a_new_one_by_its
         # What the kubelet does then.
         process.terminate()
         process.wait(10)
+        assert not socket.exists()
         process = started()
         with redis.Redis(unix_socket_path=str(socket), password="two") as client:
             assert client.ping()

@@ -38,6 +38,9 @@ URLS = [
     "rediss://h/0?ssl_password=p4ss",
     "redis+sentinel://h/main?password=p4ss",
     "redis://h/0? password=p4ss",
+    "redis://:p4ss",
+    "redis://me:p4ss/0",
+    "redis://h/0/password=p4ss",
     "redis://h/0?p4ss",
 ]
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs" / "runbooks").glob("*.md"))
 WORDS = {
-    "TENANT": "acme", "UPSTREAM": "orders", "STAGE": "window", "POD_IP": "10.0.0.1", "POD": "sentinel-0",
+    "TENANT": "acme", "UPSTREAM": "orders", "STAGE": "window", "POD": "sentinel-0",
     "SECRET": "sentinel-redis-auth",
 }  # fmt: skip
 PLACEHOLDER = re.compile(rf"\b(?:{'|'.join(WORDS)})\b")

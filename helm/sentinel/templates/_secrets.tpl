@@ -13,6 +13,7 @@ ssl_ca_certs ssl_ca_path ssl_cert_reqs ssl_certfile ssl_check_hostname ssl_ciphe
 {{- define "sentinel.secretProblems" -}}
 {{- $v := .Values -}}
 {{- $url := $v.redis.url -}}
+{{- $host := "([A-Za-z0-9._-]+|[[][0-9A-Fa-f:.]+[]])(:[0-9]{1,5})?" -}}
 {{- $parts := splitn "?" 2 $url -}}
 {{- $options := include "sentinel.redisOptions" . | replace "\n" " " | splitList " " -}}
 {{- $unknown := false -}}
@@ -23,6 +24,8 @@ ssl_ca_certs ssl_ca_path ssl_cert_reqs ssl_certfile ssl_check_hostname ssl_ciphe
 redis.url: a user or password in it could be read in the pod; use redis.auth.existingSecret, or redis.urlSecret for the whole URL
 {{- else if not (regexMatch "(?i)^((redis|rediss)([+](sentinel|cluster))?://.+|memory://)?$" $url) }}
 redis.url: allowed are redis://, rediss://, redis+sentinel://, redis+cluster://, rediss+...:// and memory://
+{{- else if not (regexMatch (printf "^([^:]*://(%s(,%s)*(/[A-Za-z0-9._-]*(/[0-9]*)?)?)?)?$" $host $host) $parts._0) }}
+redis.url: behind :// stand hosts with ports, and a master's name or a number; for a password use redis.auth.existingSecret
 {{- else if $unknown }}
 redis.url: of options only {{ join ", " $options }} may stand in it; for a password use redis.auth.existingSecret, or redis.urlSecret for the whole URL
 {{- end }}
