@@ -73,3 +73,12 @@ def test_links_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_what_the_sidecars_ask_for_is_what_the_page_says(helm: Helm) -> None:
+    """In millicores and MiB, of Sentinel and Envoy together."""
+    both = containers(helm.render({"mode": "sidecar", "app": {"example": True}}).one("Deployment"))
+    asked = [both[name]["resources"]["requests"] for name in ("sentinel", "envoy")]
+    cpu, memory = (sum(int(one[kind].strip("mMi")) for one in asked) for kind in ("cpu", "memory"))
+
+    assert f"{cpu}m CPU and {memory} MiB more" in PAGE.read_text()

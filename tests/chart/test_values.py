@@ -174,6 +174,7 @@ def test_every_problem_is_told_at_once(helm: Helm) -> None:
             {"extraEnv": [{"name": "GRPC_ADDRESS", "value": "x"}]},
             "extraEnv: GRPC_ADDRESS is set by the chart",
         ),
+        ({"extraEnv": [{"name": "WORKERS", "value": "4"}]}, "extraEnv: WORKERS is set by the chart"),
     ],
 )  # fmt: skip
 def test_the_template_refuses(helm: Helm, values: dict[str, Any], told: str) -> None:

@@ -8,6 +8,7 @@ gone.
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -60,30 +61,32 @@ async def observed(folder: Path) -> AsyncIterator[tuple[Series, Fleet]]:
     try:
         async with fleet:
             await workers.ready()
-            await _happen(fleet)
-            redis.stop()
-            await _until(fleet, "sentinel_store_fallbacks_total{", "small")
             series = Series()
+            await _happen(fleet, series)
+            redis.stop()
+            await _until(fleet, series, "sentinel_store_fallbacks_total", "small")
             for url in (fleet.sentinels[0].admin, workers.admin):
                 series.read(await _text(fleet, f"{url}/metrics"))
             series.read(await _text(fleet, f"{fleet.envoys[0].admin}/stats/prometheus"))
+            # It drains while the tests run.
+            workers.send(signal.SIGTERM)
             yield series, fleet
     finally:
         workers.stop()
         redis.stop()
 
 
-async def _happen(fleet: Fleet) -> None:
+async def _happen(fleet: Fleet, series: Series) -> None:
     await fleet.send(10, "small")
     await fleet.get(headers={"x-tenant-id": "x" * 500})
     with socket.create_connection(("127.0.0.1", fleet.sentinels[0].grpc_port)) as peer:
         peer.sendall(b"GET / HTTP/1.0\r\n\r\n" + bytes(24))
     fleet.upstream.delay_s = 0.4
-    await _until(fleet, "sentinel_sheds_total{", "cheap", "gold")
-    await _until(fleet, "sentinel_credit_requests_per_second{", "cheap", "gold")
+    await _until(fleet, series, "sentinel_sheds_total", "cheap", "gold")
+    await _until(fleet, series, "sentinel_credit_requests_per_second", "cheap", "gold")
     fleet.upstream.delay_s = 0.0
     await _force(fleet, "open")
-    await _until(fleet, "sentinel_circuit_breaker_transitions_total{", "gold")
+    await _until(fleet, series, "sentinel_circuit_breaker_transitions_total", "gold")
     await _force(fleet, "auto")
 
 
@@ -93,11 +96,12 @@ async def _force(fleet: Fleet, mode: str) -> None:
         assert 200 == response.status, await response.text()
 
 
-async def _until(fleet: Fleet, printed: str, *tenants: str) -> None:
-    """Send requests until a metric has a line."""
+async def _until(fleet: Fleet, series: Series, printed: str, *tenants: str) -> None:
+    """Send requests until a metric has a line; keep what is printed meanwhile, for a gauge may go again."""
     async with asyncio.timeout(SHED_S):
-        while printed not in await _text(fleet, f"{fleet.sentinels[0].admin}/metrics"):
+        while printed not in series.labels:
             await asyncio.gather(*(fleet.send(40, tenant, 40) for tenant in tenants))
+            series.read(await _text(fleet, f"{fleet.sentinels[0].admin}/metrics"))
 
 
 async def _text(fleet: Fleet, url: str) -> str:

@@ -122,7 +122,7 @@ metrics.dashboard.enabled: this copy of the chart has no files/dashboard.json
 {{- end }}
 {{- $own := include "sentinel.variables" . | fromJson -}}
 {{- range $v.extraEnv }}
-{{- if or (hasKey $own .name) (eq .name "REDIS_URL") }}
+{{- if or (hasKey $own .name) (has .name (list "REDIS_URL" "WORKERS")) }}
 extraEnv: {{ .name }} is set by the chart from its own value
 {{- end }}
 {{- end }}
