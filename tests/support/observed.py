@@ -70,8 +70,12 @@ async def observed(folder: Path, wanted: set[str]) -> AsyncIterator[tuple[Series
             await workers.ready()
             series = Series()
             await _happen(fleet, series)
+            # Frozen first: a call that is under way fails, while one to a Redis that is known to be gone is not made.
+            redis.freeze()
+            await _until(
+                fleet, series, {"sentinel_store_fallbacks_total", "sentinel_store_errors_total"}, "counted"
+            )
             redis.stop()
-            await _until(fleet, series, {"sentinel_store_fallbacks_total"}, "counted")
             series.read(await _text(fleet, f"{workers.admin}/metrics"))
             with suppress(TimeoutError):
                 await _until(fleet, series, wanted, "small", "counted")
