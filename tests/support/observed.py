@@ -70,7 +70,7 @@ async def observed(folder: Path, wanted: set[str]) -> AsyncIterator[tuple[Series
             await workers.ready()
             series = Series()
             await _happen(fleet, series)
-            # Frozen first: a call that is under way fails, while one to a Redis that is known to be gone is not made.
+            # Frozen first: a call under way fails then; to a Redis that is known to be gone none is made.
             redis.freeze()
             await _until(
                 fleet, series, {"sentinel_store_fallbacks_total", "sentinel_store_errors_total"}, "counted"
