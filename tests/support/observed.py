@@ -1,7 +1,7 @@
 """What a running Sentinel, its Envoy and a Sentinel with workers print, after enough has happened to them.
 
-A counter with labels prints no line before its first event, so each event is made to happen: shadow denials, ignored names, limits near and over, a breaker forced open, a peer that does not speak HTTP/2, Redis
-gone.
+A counter with labels prints no line before its first event, so each event is made to happen: shadow denials,
+ignored names, limits near and over, a breaker forced open, a peer that does not speak HTTP/2, Redis gone.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ async def _happen(fleet: Fleet, series: Series) -> None:
     await fleet.get(headers={"x-tenant-id": "x" * 500})
     with socket.create_connection(("127.0.0.1", fleet.sentinels[0].grpc_port)) as peer:
         peer.sendall(b"GET / HTTP/1.0\r\n\r\n" + bytes(24))
-    # Whether an upstream is shed for depends on the machine's own speed: what the program declares stands for it.
+    # Whether an upstream is shed for depends on the machine's speed: what is declared stands for it.
     series.read(_declared("sentinel_sheds", "_total") + _declared("sentinel_credit_requests_per_second", ""))
     await _force(fleet, "open")
     await _until(fleet, series, {"sentinel_circuit_breaker_transitions_total"}, "gold")
