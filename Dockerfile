@@ -1,4 +1,4 @@
-# Sentinel's image: `docker build -t ghcr.io/sentinel-ext/sentinel:0.1.0 .`, for linux/amd64 and linux/arm64.
+# Sentinel's image: `docker build -t registry.example.com/sentinel:0.1.0 .`, for linux/amd64 and linux/arm64.
 #
 # Tags move, digests do not. Pin the base where you build:
 #   docker buildx imagetools inspect python:3.13-slim-trixie      # prints Digest: sha256:...

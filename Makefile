@@ -145,8 +145,8 @@ chart: $(STAMP) ## write the chart's values.schema.json and table from values.ya
 image-check: $(STAMP) ## run what the Dockerfile's builder runs, ask for every wheel on amd64 and arm64, serve the result
 	@cd tests && ../$(BIN)/python -m support.image
 
-# Ten minutes of building, so no test needs them: tests use Helm's code from a wheel. The plugin's go.mod replaces a
-# module, which `go install` of a version refuses.
+# Ten minutes of building on two cores (helm-unittest alone takes six), so no test needs them: tests use Helm's code from a
+# wheel, and say so. The plugin's go.mod replaces a module, which `go install` of a version refuses.
 chart-tools: UNITTEST := github.com/helm-unittest/helm-unittest@v1.1.2
 chart-tools: ## build helm and helm-unittest into .tools/bin (needs Go, takes long); tests run the latter then
 	@mkdir -p $(GO_BIN)

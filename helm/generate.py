@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 CHART = ROOT / "helm" / "sentinel"
 BEGIN, END = "<!-- values: begin -->\n", "<!-- values: end -->\n"
 COPIES = {"deploy/prometheus/alerts.yaml": "alerts.yaml", "deploy/grafana/sentinel.json": "dashboard.json"}
+TIERS = ("vital", "standard", "economy")
 _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
 
 
@@ -94,9 +95,28 @@ def definitions() -> dict[str, Any]:
         "duration": {"type": "string", "pattern": "^([0-9]+(ms|s|m|h))*$"},
         "rateLimitFiles": {
             "type": "object",
+            # Names of files are judged by the template, whose message says what is allowed.
+            "additionalProperties": {"anyOf": [mapping, {"type": "string", "minLength": 1}]},
+        },
+        "alertOverrides": {
+            "type": "object",
+            "additionalProperties": {
+                "type": "object",
+                "additionalProperties": False,
+                "minProperties": 1,
+                "properties": {
+                    "expr": {"type": "string", "minLength": 1},
+                    "for": {"type": "string", "pattern": "^([0-9]+(ms|s|m|h|d))+$"},
+                    "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+                },
+            },
+        },
+        "objectives": {
+            "type": "object",
             "additionalProperties": False,
-            "patternProperties": {
-                "^[-._a-zA-Z0-9]+[.]ya?ml$": {"anyOf": [mapping, {"type": "string", "minLength": 1}]}
+            "required": list(TIERS),
+            "properties": {
+                tier: {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1} for tier in TIERS
             },
         },
         "policy": policy,
@@ -179,8 +199,7 @@ def made() -> dict[Path, str]:
         readme: before + BEGIN + table(values) + END + rest.partition(END)[2],
     }
     for source, copy in COPIES.items():
-        if (ROOT / source).exists():
-            files[CHART / "files" / copy] = (ROOT / source).read_text()
+        files[CHART / "files" / copy] = (ROOT / source).read_text()
     return files
 
 

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from support.helm import CHART, ROOT, Helm, containers
 
+from sentinel_ext import __version__
 from sentinel_ext.settings import Settings
 
 PAGE = ROOT / "docs" / "install" / "helm.md"
@@ -41,9 +42,11 @@ def test_there_is_an_install_for_each_mode() -> None:
 
 @pytest.mark.parametrize("command", installs())
 def test_the_command_installs_pods(helm: Helm, command: str) -> None:
-    rendered = helm.render(values_of(command), release=command.split()[2])
+    values = values_of(command)
+    rendered = helm.render(values, release=command.split()[2])
 
-    assert "sentinel" in containers(rendered.one("Deployment"))
+    image = containers(rendered.one("Deployment"))["sentinel"]["image"]
+    assert f"{values['image']['registry']}/sentinel:{__version__}" == image
 
 
 def test_the_values_of_the_page_are_taken(helm: Helm) -> None:
@@ -64,3 +67,12 @@ def test_names_of_values_and_variables_exist(helm: Helm) -> None:
     assert 10 < len(dotted)
     assert dotted <= parts
     assert set(re.findall(r"`([A-Z]+_[A-Z_]+)`", text)) <= known
+
+
+def test_what_the_sidecars_ask_for_is_what_the_page_says(helm: Helm) -> None:
+    """In millicores and MiB, of Sentinel and Envoy together."""
+    both = containers(helm.render({"mode": "sidecar", "app": {"example": True}}).one("Deployment"))
+    asked = [both[name]["resources"]["requests"] for name in ("sentinel", "envoy")]
+    cpu, memory = (sum(int(one[kind].strip("mMi")) for one in asked) for kind in ("cpu", "memory"))
+
+    assert f"{cpu}m CPU and {memory} MiB more" in PAGE.read_text()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import yaml
-from support.envoy import validate
 from support.helm import FAST, Helm, Rendered, containers, environment
 
 from sentinel_ext.address import Address
@@ -15,13 +13,9 @@ from sentinel_ext.envoy_config import options_from, render
 from sentinel_ext.policy.loader import load_policy, parse_policy
 from sentinel_ext.settings import Settings
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 # envoy-data-plane says it once, when its types are loaded.
 pytestmark = pytest.mark.filterwarnings("ignore:Using `@model_validator` with mode='after'")
 
-HTTP = "envoy.extensions.filters.network.http_connection_manager"
 EXAMPLE: dict[str, Any] = {"mode": "sidecar", "app": {"example": True}}
 
 
@@ -124,51 +118,3 @@ def test_a_policy_that_the_chart_cannot_read_has_its_headers_named(helm: Helm) -
 
     assert "{'exact': 'x-a'}, {'exact': 'x-b'}" in config
     assert "x-tenant-id" not in config
-
-
-@pytest.mark.e2e
-@pytest.mark.parametrize("mesh", ["envoy"])
-def test_envoy_takes_the_snippet_of_the_notes(helm: Helm, tmp_path: Path, mesh: str) -> None:
-    notes = helm.render({"mesh": mesh, "config": {"failOpen": False}}).notes
-    snippet = yaml.safe_load(notes.partition("chooses another):\n")[2].partition("\nWith the")[0])
-    filters = [*snippet["http_filters"], {"name": "envoy.filters.http.router", "typed_config": {
-        "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}]  # fmt: skip
-    manager = {
-        "@type": f"type.googleapis.com/{HTTP}.v3.HttpConnectionManager",
-        "stat_prefix": "x",
-        "route_config": {"virtual_hosts": [{"name": "x", "domains": ["*"]}]},
-        "http_filters": filters,
-    }
-    chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
-    where = {"socket_address": {"address": "127.0.0.1", "port_value": 1}}
-    listeners = [{"name": "x", "address": where, "filter_chains": [chain]}]
-    path = tmp_path / "envoy.yaml"
-    path.write_text(
-        yaml.safe_dump({"static_resources": {"listeners": listeners, "clusters": snippet["clusters"]}})
-    )
-
-    done = validate(path)
-
-    assert 0 == done.returncode, done.stderr
-    assert "rel-sentinel-headless.shop.svc.cluster.local" in path.read_text()
-
-
-@pytest.mark.parametrize(
-    ("mesh", "kinds"),
-    [
-        ("istio", [None, "AuthorizationPolicy", "Telemetry"]),
-        ("envoy-gateway", ["SecurityPolicy"]),
-        ("contour", ["ExtensionService", "HTTPProxy"]),
-        ("kgateway", ["GatewayExtension", "TrafficPolicy"]),
-        ("emissary", ["AuthService"]),
-    ],
-)
-def test_the_notes_have_a_snippet_for_each_mesh(helm: Helm, mesh: str, kinds: list[str | None]) -> None:
-    notes = helm.render({"mesh": mesh, "service": {"port": 9191}}).notes
-    text = notes.partition("chooses another):\n")[2].partition("\n\nRedis:")[0]
-    parts = list(yaml.safe_load_all(textwrap.dedent(text)))
-
-    assert kinds == [part.get("kind") for part in parts]
-    assert "rel-sentinel" in str(parts[0])
-    assert "9191" in text
-    assert "no Redis was named" in notes

@@ -2,22 +2,113 @@
 
 from __future__ import annotations
 
-from support.helm import Helm, Rendered, containers
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from support.helm import CHART, containers, environment
+from support.manifests import RECIPES, documents
+
+if TYPE_CHECKING:
+    from support.helm import Helm, Rendered
 
 
-def test_rules_can_be_left_out_and_labelled(helm: Helm) -> None:
-    def names(rendered: Rendered) -> list[str]:
-        groups = rendered.one("PrometheusRule")["spec"]["groups"]
-        return [rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule]
+SHIPPED = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())["groups"]
 
-    every = names(helm.render({"metrics": {"prometheusRule": {"enabled": True}}}))
-    rule = {"enabled": True, "disabled": every[:1], "alertLabels": {"team": "edge"}}
-    rendered = helm.render({"metrics": {"prometheusRule": rule}})
 
-    assert every[1:] == names(rendered)
-    assert "{{ $" in str(rendered.one("PrometheusRule"))
-    rules = [rule for group in rendered.one("PrometheusRule")["spec"]["groups"] for rule in group["rules"]]
-    assert {"edge"} == {rule["labels"]["team"] for rule in rules if "alert" in rule}
+def rules(helm: Helm, **values: Any) -> dict[str, dict[str, Any]]:
+    """Every rule by the name of its alert, or of its record and tier."""
+    rendered = helm.render({"metrics": {"prometheusRule": {"enabled": True, **values}}})
+    found = [rule for group in rendered.one("PrometheusRule")["spec"]["groups"] for rule in group["rules"]]
+    return {
+        rule.get("alert") or rule["record"] + rule.get("labels", {}).get("tier", ""): rule for rule in found
+    }
+
+
+def test_the_rules_are_the_shipped_ones(helm: Helm) -> None:
+    rendered = helm.render({"metrics": {"prometheusRule": {"enabled": True}}})
+
+    assert rendered.one("PrometheusRule")["spec"]["groups"] == SHIPPED
+
+
+def test_alerts_can_be_left_out_labelled_and_changed_one_by_one(helm: Helm) -> None:
+    shipped = rules(helm)
+    changed = {
+        "SentinelAbsent": {"for": "1h", "labels": {"severity": "info"}},
+        "SentinelBlind": {"expr": "vector(1) > 0"},
+    }
+    given = rules(
+        helm,
+        disabled=["SentinelNearLimit"],
+        alertLabels={"team": "edge"},
+        overrides=changed,
+        runbookPrefix="https://x/",
+    )
+
+    assert {"SentinelNearLimit"} == set(shipped) - set(given)
+    assert {"edge"} == {rule["labels"]["team"] for rule in given.values() if "alert" in rule}
+    absent = given["SentinelAbsent"]
+    assert ("1h", "info", shipped["SentinelAbsent"]["expr"]) == (
+        absent["for"], absent["labels"]["severity"], absent["expr"]
+    )  # fmt: skip
+    assert "https://x/docs/runbooks/SentinelAbsent.md" == absent["annotations"]["runbook_url"]
+    blind = given["SentinelBlind"]
+    assert ("vector(1) > 0", "2m", "warning") == (blind["expr"], blind["for"], blind["labels"]["severity"])
+    assert "critical" == given["SentinelStoreDown"]["labels"]["severity"]
+
+
+def test_objectives_are_values(helm: Helm) -> None:
+    name = "sentinel:slo_objective:ratio"
+    given = rules(helm, objectives={"vital": 0.9995})
+
+    assert ["vector(0.9995)", "vector(0.99)", "vector(0.9)"] == [
+        given[name + tier]["expr"] for tier in ("vital", "standard", "economy")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"disabled": ["SentinelAway"]}, "metrics.prometheusRule.disabled: there is no alert SentinelAway"),
+        ({"overrides": {"SentinelAway": {"for": "1m"}}}, "overrides.SentinelAway: there is no such alert"),
+        ({"overrides": {"SentinelAbsent": {"four": "1m"}}}, "additional properties 'four' not allowed"),
+        (
+            {"overrides": {"SentinelAbsent": {"for": "soon"}}},
+            "/metrics/prometheusRule/overrides/SentinelAbsent/for",
+        ),
+        ({"objectives": {"vital": 1}}, "/metrics/prometheusRule/objectives/vital"),
+        ({"objectives": {"gold": 0.9}}, "additional properties 'gold' not allowed"),
+    ],
+)
+def test_what_is_no_alert_is_refused(helm: Helm, values: dict[str, Any], told: str) -> None:
+    assert told in helm.refusal({"metrics": {"prometheusRule": {"enabled": True, **values}}})
+
+
+@pytest.mark.parametrize("mode", ["service", "sidecar"])
+def test_the_admin_port_has_one_name_and_number(helm: Helm, mode: str) -> None:
+    """In the container, its variable, the Service, monitors, the network policy, and the recipes."""
+    kind = "serviceMonitor" if mode == "service" else "podMonitor"
+    metrics = {kind: {"enabled": True}}
+    values = {
+        "mode": mode,
+        "app": {"example": mode == "sidecar"},
+        "ports": {"admin": 9999},
+        "metrics": metrics,
+    }
+    rendered = helm.render({**values, "networkPolicy": {"enabled": True}})
+    sentinel = containers(rendered.one("Deployment"))["sentinel"]
+    (monitor,) = [one["spec"] for one in rendered.objects if one["kind"].endswith("Monitor")]
+    (endpoint,) = monitor.get("endpoints") or monitor["podMetricsEndpoints"]
+
+    assert ("admin", 9999) in [(one["name"], one["containerPort"]) for one in sentinel["ports"]]
+    assert "0.0.0.0:9999" == environment(sentinel)["ADMIN_ADDRESS"]
+    assert ["admin"] == [one["name"] for one in rendered.one("Service", "-metrics")["spec"]["ports"]]
+    assert "admin" == endpoint["port"]
+    assert 9999 in [rule["ports"][0]["port"] for rule in rendered.one("NetworkPolicy")["spec"]["ingress"]]
+    (recipe,) = [
+        one for one in documents(RECIPES / "sentinel" / "sentinel.yaml") if one["kind"] == "Deployment"
+    ]
+    assert "admin" in [one["name"] for one in containers(recipe)["sentinel"]["ports"]]
 
 
 def test_network_policies_open_only_what_is_needed(ci: dict[str, Rendered]) -> None:

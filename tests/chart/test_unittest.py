@@ -37,11 +37,15 @@ def test_each_assertion_can_fail(helm: Helm, assertion: dict[str, object]) -> No
     assert 1 == len(failures(case, helm))
 
 
-def test_the_plugin_says_the_same_where_it_was_built() -> None:
-    """`make chart-tools`: ten minutes of building, so the cases run above in any event."""
-    if PLUGIN.exists():
-        done = subprocess.run(
-            [PLUGIN, "--strict", CHART], capture_output=True, text=True, timeout=60, check=False
+def test_the_plugin_says_the_same() -> None:
+    """Beside the cases above, which hold by Helm's own code whether or not the plugin was built."""
+    if not PLUGIN.exists():
+        pytest.skip(
+            f"helm-unittest was not built (`make chart-tools`); its {len(CASES)} cases ran without it"
         )
-        assert 0 == done.returncode, done.stdout
-        assert f"Tests:       {len(CASES)} passed" in done.stdout
+    done = subprocess.run(
+        [PLUGIN, "--strict", CHART], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert 0 == done.returncode, done.stdout
+    assert f"Tests:       {len(CASES)} passed" in done.stdout

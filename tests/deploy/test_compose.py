@@ -130,7 +130,7 @@ def test_sentinels_image_is_built_here_under_the_charts_name() -> None:
     own = {name for name, each in services().items() if "build" in each}
 
     assert {"sentinel-1", "sentinel-2", "backend"} == own
-    assert {f"{values['registry']}/{values['repository']}:{version}"} == {
+    assert {f"registry.example.com/{values['repository']}:{version}"} == {
         services()[name]["image"] for name in own
     }
     assert {str(ROOT)} == {services()[name]["build"]["context"] for name in own}

@@ -17,8 +17,8 @@ from typing import Any
 import jsonschema
 from referencing import Registry, Resource
 
-# The oldest that the chart takes (Chart.yaml, kubeVersion), and a recent one.
-VERSIONS = ("1.30", "1.36")
+# The oldest that the chart takes (Chart.yaml, kubeVersion), and the newest that the wheel has.
+VERSIONS = ("1.30", "1.37")
 
 _STRINGS = {"type": "object", "additionalProperties": {"type": "string"}}
 _RELABELLINGS = {

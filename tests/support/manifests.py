@@ -2,8 +2,8 @@
 
 The conditions that a schema states in CEL are asked, too (cel_rules.py).
 
-The schemas lie in tests/deploy/crds (fetch_crds.py says whence); Kubernetes' own come with
-kubernetes-validate.
+The schemas lie in tests/deploy/crds (fetch_crds.py says whence); Kubernetes' own are those of
+support.kubernetes.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
-import kubernetes_validate
 import yaml
+from support import kubernetes
 from support.cel_rules import broken_rules
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +33,6 @@ PROJECTS = {
     "mtls",
     "sentinel",
 }
-KUBERNETES = "1.37"
 MESH_CONFIG = "istio.mesh.v1alpha1.MeshConfig"
 ADVICE = "cut from the test data: run tests/deploy/fetch_crds.py, or write it into crds/ by hand"
 _NAME = {"type": "string", "pattern": "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", "maxLength": 253}
@@ -95,11 +94,7 @@ def problems(document: dict[str, Any]) -> list[str]:
     if name in schemas():
         found = _told(schemas()[name], document)
         return found or broken_rules(dict(schemas()[name].schema), document)
-    try:
-        kubernetes_validate.validate(document, KUBERNETES, strict=True)
-    except kubernetes_validate.ValidationError as error:
-        return [f"{'.'.join(str(part) for part in error.path)}: {error.message}"]
-    return []
+    return kubernetes.problems(document, kubernetes.VERSIONS[-1])
 
 
 def _told(validator: jsonschema.Draft202012Validator, document: Any) -> list[str]:

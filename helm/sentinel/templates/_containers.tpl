@@ -15,10 +15,10 @@ ports:
   - {name: grpc, containerPort: {{ .Values.ports.grpc }}, protocol: TCP}
   {{- end }}
   {{- if .Values.metrics.enabled }}
-  - {name: metrics, containerPort: {{ .Values.ports.metrics }}, protocol: TCP}
+  - {name: admin, containerPort: {{ .Values.ports.admin }}, protocol: TCP}
   {{- end }}
 {{- end }}
-{{- range $kind, $probe := .Values.probes }}
+{{- range $kind, $probe := omit .Values.probes "handler" }}
 {{- if $probe.enabled }}
 {{ $kind }}Probe:
   {{- include "sentinel.probe" (list $ $kind) | nindent 2 }}
@@ -42,14 +42,16 @@ volumeMounts:
 {{/*
 How a probe asks. Kubernetes' gRPC probes reach no Unix socket: there the startup probe runs our own command, so that
 Envoy starts only when the socket answers; the others ask the admin port where it is open, which costs no process.
+With probes.handler `exec` all of them run our command, which asks from within.
 */}}
 {{- define "sentinel.probe" -}}
 {{- $root := index . 0 -}}
 {{- $kind := index . 1 -}}
-{{- if eq $root.Values.mode "service" -}}
+{{- $exec := eq $root.Values.probes.handler "exec" -}}
+{{- if and (eq $root.Values.mode "service") (not $exec) -}}
 grpc: {port: {{ $root.Values.ports.grpc }}, service: {{ ternary "\"\"" "liveness" (eq $kind "readiness") }}}
-{{- else if and $root.Values.metrics.enabled (ne $kind "startup") -}}
-httpGet: {port: {{ $root.Values.ports.metrics }}, path: {{ ternary "/readyz" "/healthz" (eq $kind "readiness") }}}
+{{- else if and $root.Values.metrics.enabled (ne $kind "startup") (not $exec) -}}
+httpGet: {port: {{ $root.Values.ports.admin }}, path: {{ ternary "/readyz" "/healthz" (eq $kind "readiness") }}}
 {{- else -}}
 exec:
   command:

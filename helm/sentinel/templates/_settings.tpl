@@ -93,7 +93,7 @@ unix://{{ include "sentinel.socket" . }}
 {{- $r := .Values.rateLimit -}}
 {{- $all := dict
   "GRPC_ADDRESS" (include "sentinel.grpcAddress" .)
-  "ADMIN_ADDRESS" (printf "%s:%d" (ternary $c.listenHost "127.0.0.1" .Values.metrics.enabled) (int .Values.ports.metrics))
+  "ADMIN_ADDRESS" (printf "%s:%d" (ternary $c.listenHost "127.0.0.1" .Values.metrics.enabled) (int .Values.ports.admin))
   "DEBUG_GRPC_ADDRESS" $c.debugAddress
   "WORKERS" (ternary $c.workers nil (gt (int $c.workers) 1))
   "LOG_LEVEL" $c.logLevel

@@ -2,17 +2,36 @@
 {{- define "sentinel.problems" -}}
 {{- $v := .Values -}}
 {{- $sidecar := eq $v.mode "sidecar" -}}
+{{- if not (or $v.image.registry $v.global.imageRegistry) }}
+image.registry: no image of Sentinel is published; build it in the repository (docker build -t registry.example.com/{{ $v.image.repository }}:{{ .Chart.AppVersion }} .), push it to a registry of yours, and name that here or in global.imageRegistry
+{{- end }}
 {{- if and $sidecar $v.autoscaling.enabled }}
 autoscaling.enabled: in mode sidecar the pods are the app's, which scales by its own measure; set it to false, and replicaCount to null for an autoscaler of your own
 {{- end }}
 {{- if and (not $sidecar) (gt (int $v.config.workers) 1) }}
 config.workers: a Service leads to one port of a pod, so in mode service it must be 1; scale with replicaCount
 {{- end }}
-{{- if and (gt (int $v.config.workers) 1) (eq $v.redis.url "memory://") }}
+{{- if and (gt (int $v.config.workers) 1) (eq (lower $v.redis.url) "memory://") }}
 config.workers: workers share no memory, so redis.url cannot be memory://
 {{- end }}
 {{- if and $sidecar $v.app.enabled (not $v.app.example) (not $v.app.image.repository) }}
 app.image.repository: mode sidecar needs the app's image; or set app.example, or app.enabled to false
+{{- end }}
+{{- if and (not $sidecar) $v.app.example }}
+app.example: mode service deploys no app; set mode to sidecar
+{{- end }}
+{{- if and (not $sidecar) $v.app.image.repository }}
+app.image.repository: mode service deploys no app; set mode to sidecar
+{{- end }}
+{{- if and $sidecar (not $v.app.enabled) }}
+{{- range $name := list "podMonitor" "serviceMonitor" }}
+{{- if (index $v.metrics $name).enabled }}
+metrics.{{ $name }}.enabled: app.enabled is false, so the pods are another chart's, which has to select them
+{{- end }}
+{{- end }}
+{{- if $v.podDisruptionBudget.enabled }}
+podDisruptionBudget.enabled: app.enabled is false, so the pods are another chart's, which has to select them
+{{- end }}
 {{- end }}
 {{- if and $sidecar $v.app.enabled $v.app.image.repository (not $v.app.example) (not $v.app.image.tag) (not $v.app.image.digest) }}
 app.image.tag: name a tag, or app.image.digest
@@ -33,12 +52,7 @@ podDisruptionBudget.minAvailable: set it or maxUnavailable, not both
 {{- if gt (len $urls) 1 }}
 {{ first $urls }}: set only one of {{ join " and " $urls }}
 {{- end }}
-{{- /* Not by the schema, whose message would show the value, with a password in it. */}}
-{{- if contains "@" $v.redis.url }}
-redis.url: a user or password in it could be read in the pod; use redis.auth, or redis.urlSecret for the whole URL
-{{- else if not (regexMatch "^((redis|rediss)([+](sentinel|cluster))?://.+|memory://)?$" $v.redis.url) }}
-redis.url: allowed are redis://, rediss://, redis+sentinel://, redis+cluster://, rediss+...:// and memory://
-{{- end }}
+{{- include "sentinel.secretProblems" . }}
 {{- if and $v.redis.auth.password $v.redis.auth.existingSecret }}
 redis.auth.password: redis.auth.existingSecret is set, too; set one of them
 {{- end }}
@@ -54,35 +68,13 @@ redis.auth.sentinelPasswordKey: it is a key of redis.auth.existingSecret, which 
 {{- if and $v.policy.content $v.policy.existingConfigMap }}
 policy.content: policy.existingConfigMap is set, too; set one of them
 {{- end }}
-{{- if kindIs "string" $v.policy.content }}
-{{- $parsed := fromYaml $v.policy.content }}
-{{- if hasKey $parsed "Error" }}
-policy.content: is not a YAML mapping: {{ $parsed.Error | replace "\n" " " }}
-{{- end }}
-{{- end }}
 {{- if and $v.rateLimit.files $v.rateLimit.existingConfigMap }}
 rateLimit.files: rateLimit.existingConfigMap is set, too; set one of them
 {{- end }}
-{{- if and (kindIs "map" $v.policy.content) (include "sentinel.rateLimitMap" .) }}
-{{- if $v.policy.content.ratelimit }}
-policy.content.ratelimit: rateLimit has files, too; Sentinel takes limits from one of the two
+{{- if and (hasKey $v.rateLimit.files $v.policy.key) $v.policy.content (not $v.rateLimit.existingConfigMap) }}
+rateLimit.files.{{ $v.policy.key }}: the policy file has this name, too (policy.key); give one of them another
 {{- end }}
-{{- end }}
-{{- range $name, $content := $v.rateLimit.files }}
-{{- if kindIs "string" $content }}
-{{- $parsed := fromYaml $content }}
-{{- if hasKey $parsed "Error" }}
-rateLimit.files.{{ $name }}: is not a YAML mapping: {{ $parsed.Error | replace "\n" " " }}
-{{- else if not $parsed.domain }}
-rateLimit.files.{{ $name }}: has no domain
-{{- end }}
-{{- end }}
-{{- end }}
-{{- if and $v.config.tracing.enabled (not $v.config.tracing.otlpEndpoint) }}
-config.tracing.otlpEndpoint: tracing is enabled, so it is needed
-{{- else if not (regexMatch "^((https?|grpcs?)://[^@ ]+)?$" $v.config.tracing.otlpEndpoint) }}
-config.tracing.otlpEndpoint: allowed are http://, https://, grpc:// and grpcs:// without user and password
-{{- end }}
+{{- include "sentinel.fileProblems" . }}
 {{- if not $v.metrics.enabled }}
 {{- range $name := list "serviceMonitor" "podMonitor" }}
 {{- if (index $v.metrics $name).enabled }}
@@ -99,11 +91,27 @@ metrics.podMonitor.enabled: metrics.serviceMonitor.enabled is set, too; every po
 {{- if and $v.metrics.prometheusRule.enabled (not (.Files.Get "files/alerts.yaml")) }}
 metrics.prometheusRule.enabled: this copy of the chart has no files/alerts.yaml
 {{- end }}
+{{- $alerts := list }}
+{{- range (.Files.Get "files/alerts.yaml" | fromYaml).groups }}{{ range .rules }}{{ with .alert }}{{ $alerts = append $alerts . }}{{ end }}{{ end }}{{ end }}
+{{- range $name := $v.metrics.prometheusRule.disabled }}
+{{- if not (has $name $alerts) }}
+metrics.prometheusRule.disabled: there is no alert {{ $name }}
+{{- end }}
+{{- end }}
+{{- range $name, $_ := $v.metrics.prometheusRule.overrides }}
+{{- if not (has $name $alerts) }}
+metrics.prometheusRule.overrides.{{ $name }}: there is no such alert
+{{- end }}
+{{- end }}
 {{- if and $v.metrics.dashboard.enabled (not (.Files.Get "files/dashboard.json")) }}
 metrics.dashboard.enabled: this copy of the chart has no files/dashboard.json
 {{- end }}
-{{- $ports := ternary (list "envoy.port" "envoy.adminPort" "app.port" "ports.metrics") (list "ports.grpc" "ports.metrics") $sidecar -}}
-{{- $numbers := dict "envoy.port" $v.envoy.port "envoy.adminPort" $v.envoy.adminPort "app.port" $v.app.port "ports.metrics" $v.ports.metrics "ports.grpc" $v.ports.grpc -}}
+{{- $ports := ternary (list "envoy.port" "envoy.adminPort" "app.port" "ports.admin") (list "ports.grpc" "ports.admin") $sidecar -}}
+{{- $numbers := dict "envoy.port" $v.envoy.port "envoy.adminPort" $v.envoy.adminPort "app.port" $v.app.port "ports.admin" $v.ports.admin "ports.grpc" $v.ports.grpc -}}
+{{- if ne (default "" $v.config.debugAddress) "off" -}}
+{{- $ports = append $ports "config.debugAddress" -}}
+{{- $_ := set $numbers "config.debugAddress" (regexFind "[0-9]+$" (default "127.0.0.1:50052" $v.config.debugAddress) | int) -}}
+{{- end -}}
 {{- $taken := dict -}}
 {{- range $name := $ports }}
 {{- $number := toJson (get $numbers $name) }}
@@ -114,7 +122,7 @@ metrics.dashboard.enabled: this copy of the chart has no files/dashboard.json
 {{- end }}
 {{- $own := include "sentinel.variables" . | fromJson -}}
 {{- range $v.extraEnv }}
-{{- if or (hasKey $own .name) (eq .name "REDIS_URL") }}
+{{- if or (hasKey $own .name) (has .name (list "REDIS_URL" "WORKERS")) }}
 extraEnv: {{ .name }} is set by the chart from its own value
 {{- end }}
 {{- end }}

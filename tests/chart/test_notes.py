@@ -1,0 +1,152 @@
+"""What NOTES.txt shows for each mesh: the projects' schemas take it, and it says what docs/install says."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from support.envoy import validate
+from support.helm import CHART, Helm
+from support.manifests import RECIPES, documents, problems
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCHEMA = yaml.safe_load((CHART / "values.schema.json").read_text())
+MESHES = [mesh for mesh in SCHEMA["properties"]["mesh"]["enum"] if mesh not in {"envoy", "none"}]
+KINDS: dict[str, list[str | None]] = {
+    "istio": [None, "AuthorizationPolicy", "Telemetry"],
+    "envoy-gateway": ["SecurityPolicy", "ReferenceGrant"],
+    "contour": ["ExtensionService", "HTTPProxy"],
+    "kgateway": ["GatewayExtension", "TrafficPolicy", "ReferenceGrant"],
+    "emissary": ["AuthService"],
+}
+# What decides how a gateway asks: in the snippet and in the recipe.
+SAME = {
+    "istio": [("mesh-config.yaml", None, "meshConfig.extensionProviders.0.envoyExtAuthzGrpc")],
+    "envoy-gateway": [("route.yaml", "SecurityPolicy", "spec.extAuth")],
+    "contour": [
+        ("extension-service.yaml", "ExtensionService", "spec"),
+        ("route-tls.yaml", "HTTPProxy", "spec.virtualhost.authorization"),
+    ],
+    "kgateway": [("extensions.yaml", "GatewayExtension", "spec.extAuth")],
+    "emissary": [("sentinel.yaml", "AuthService", "spec")],
+}
+# Names and places, which differ by release and by who fills them in.
+PLACES = {"name", "namespace", "port", "service", "auth_service", "address", "port_value"}
+PLACES |= {"contextExtensions", "context"}
+
+CLOSED: dict[str, Any] = {"config": {"failOpen": False}, "envoy": {"checkTimeoutMs": 75}}
+# A decision's, not a health check's.
+TIME = re.compile(
+    r"(?<!active)\.(timeout|timeout_ms|requestTimeout|responseTimeout|timeoutPolicy\.response)$"
+)
+
+
+def snippet(helm: Helm, mesh: str, **values: Any) -> str:
+    notes = helm.render({"mesh": mesh, **values}).notes
+    text = re.search(r"to fill in\):\n(.*?)\n\n(?:With the|Redis:)", notes, re.DOTALL)
+    assert text is not None
+    return textwrap.dedent(text[1])
+
+
+def parts(helm: Helm, mesh: str, **values: Any) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(snippet(helm, mesh, **values)))
+
+
+def below(node: Any, path: str) -> Any:
+    for key in path.split("."):
+        node = node[int(key)] if isinstance(node, list) else node[key]
+    return node
+
+
+def leaves(node: Any, path: str = "") -> dict[str, Any]:
+    """Every value by its path; names and places left out, times in milliseconds."""
+    if isinstance(node, dict | list):
+        inner = node.items() if isinstance(node, dict) else enumerate(node)
+        found = [leaves(value, f"{path}.{key}") for key, value in inner if key not in PLACES]
+        return {key: value for one in found for key, value in one.items()}
+    time = re.fullmatch(r"([0-9.]+)(m?s)", str(node))
+    return {path: float(time[1]) * (1 if time[2] == "ms" else 1000) if time else node}
+
+
+def recipe(mesh: str, file: str, kind: str | None) -> dict[str, Any]:
+    return next(one for one in documents(RECIPES / mesh / file) if one.get("kind") == kind)
+
+
+def test_every_mesh_is_looked_at() -> None:
+    assert set(MESHES) == set(KINDS) == set(SAME)
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+@pytest.mark.parametrize("headless", [True, False])
+def test_the_projects_schemas_take_the_snippet(helm: Helm, mesh: str, headless: bool) -> None:
+    found = parts(helm, mesh, service={"port": 9191, "headless": headless})
+
+    assert KINDS[mesh] == [part.get("kind") for part in found]
+    assert [] == [problem for part in found for problem in problems(part)]
+    assert "rel-sentinel" in str(found[0])
+    assert ("50051" if mesh == "emissary" and headless else "9191") in str(found[0])
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+def test_the_snippet_asks_as_the_recipe_does(helm: Helm, mesh: str) -> None:
+    for file, kind, path in SAME[mesh]:
+        (part,) = [one for one in parts(helm, mesh) if one.get("kind") == kind]
+        told, wanted = leaves(below(part, path)), leaves(below(recipe(mesh, file, kind), path))
+        assert wanted == {key: value for key, value in told.items() if key in wanted}
+        assert 3 <= len(wanted)
+
+
+def test_a_field_that_differs_from_the_recipe_is_seen(helm: Helm) -> None:
+    (file, kind, path) = SAME["kgateway"][0]
+    wanted = leaves(below(recipe("kgateway", file, kind), path))
+    told = leaves(below(parts(helm, "kgateway", envoy={"checkTimeoutMs": 300})[0], path))
+
+    assert {".grpcService.requestTimeout"} == {key for key, value in wanted.items() if told.get(key) != value}
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+def test_the_values_decide_time_and_what_happens_on_failure(helm: Helm, mesh: str) -> None:
+    """200 ms, open, and 503 where it is closed, as docs/install/README.md says of all recipes."""
+    for values, expected in (({}, (200, True)), (CLOSED, (75, False))):
+        told = [leaves(part) for part in parts(helm, mesh, **values)]
+        given = {key.rpartition(".")[2]: value for one in told for key, value in one.items()}
+        times = {value for one in told for key, value in one.items() if TIME.search(key)}
+        opened = given.get("failOpen", given.get("failure_mode_allow"))
+        assert ({expected[0]}, expected[1]) == (times, opened)
+        # Contour has no such field: its closed door is 403.
+        status = given.get("statusOnError", given.get("code"))
+        assert str(status) == ("None" if mesh == "contour" else "503")
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("headless", [True, False])
+def test_envoy_takes_its_snippet_which_is_the_recipes(helm: Helm, tmp_path: Path, headless: bool) -> None:
+    (given,) = parts(helm, "envoy", service={"headless": headless})
+    (plain,) = documents(RECIPES / "envoy" / "envoy.yaml")
+    listener, cluster = plain["static_resources"]["listeners"][0], plain["static_resources"]["clusters"][0]
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+
+    assert leaves(manager["http_filters"][0]) == leaves(given["http_filters"][0])
+    assert leaves(cluster) == leaves(given["clusters"][0])
+    name = f"rel-sentinel{'-headless' if headless else ''}.shop.svc.cluster.local"
+    assert name in str(given["clusters"])
+    # Into the recipe's place, for Envoy to judge.
+    manager["http_filters"][0] = given["http_filters"][0]
+    plain["static_resources"]["clusters"][0] = given["clusters"][0]
+    path = tmp_path / "envoy.yaml"
+    path.write_text(yaml.safe_dump(plain))
+    done = validate(path)
+    assert 0 == done.returncode, done.stderr
+
+
+def test_the_notes_say_what_is_missing(helm: Helm) -> None:
+    notes = helm.render({"mesh": "none"}).notes
+
+    assert "To be asked by" not in notes
+    assert "no Redis was named" in notes
+    assert "No policy" in notes
