@@ -10,10 +10,11 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
     PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
-COPY constraints.txt pyproject.toml README.md LICENSE ./
+COPY constraints.txt pyproject.toml LICENSE ./
 # What Sentinel's own wheel is built with stays out of the image; and no pip in there, nothing is installed later.
 RUN pip install --only-binary :all: -c constraints.txt hatchling \
     && python -m venv --without-pip /opt/sentinel
+COPY docs/package.md docs/package.md
 COPY deploy/prometheus/alerts.yaml deploy/prometheus/alerts.yaml
 COPY sentinel_ext sentinel_ext
 # Wheels only: nothing of others is compiled here, and none of their setup.py runs. The last step: xds-protos brings

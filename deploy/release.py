@@ -12,15 +12,15 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-IMAGE = re.compile(r"(?<=/sentinel:)\d+\.\d+\.\d+")
+IMAGE = re.compile(r"(?:(?<=/sentinel:)|(?<=ARG VERSION=))\d+\.\d+\.\d+")
 UNRELEASED = "## [Unreleased]\n"
 _VERSION = re.compile(r'(?m)^version = "(\d+\.\d+\.\d+)"$')
 
 
 def manifests() -> list[Path]:
-    """Return the pages and manifests that name the image with its tag."""
+    """Return what names the image with its tag; the chart's README is written by `make chart`."""
     found = [
-        ROOT / "README.md",
+        *(ROOT / name for name in ("README.md", "Dockerfile", "docker-compose.yml")),
         *(path for path in (ROOT / "docs").rglob("*") if path.suffix in {".md", ".yaml"}),
     ]
     return sorted(path for path in found if IMAGE.search(path.read_text()))

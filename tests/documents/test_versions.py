@@ -27,8 +27,21 @@ def test_the_package_and_its_traces_say_the_projects_version() -> None:
 def test_manifests_name_the_image_of_this_version() -> None:
     named = {path.name: set(release.IMAGE.findall(path.read_text())) for path in release.manifests()}
 
-    assert {"sentinel.yaml", "sidecar.yaml"} <= set(named)
+    assert {"sentinel.yaml", "sidecar.yaml", "Dockerfile", "docker-compose.yml"} <= set(named)
     assert {VERSION} == set.union(*named.values())
+
+
+def test_no_other_file_names_it() -> None:
+    """The chart's README is made of what its generator reads; tests and pages of versions may name others."""
+    kinds = {".md", ".yaml", ".yml", ".txt", ".tpl", ".json", ".toml", ".sh", ""}
+    found = {
+        path
+        for path in (ROOT, *(ROOT / name for name in ("deploy", "docs", "envoy", "helm", "sentinel_ext")))
+        for path in (path.glob("*") if path == ROOT else path.rglob("*"))
+        if path.is_file() and path.suffix in kinds and release.IMAGE.search(path.read_text())
+    }
+
+    assert {*release.manifests(), ROOT / "helm/sentinel/README.md"} == found
 
 
 def test_a_release_changes_every_place() -> None:
@@ -36,7 +49,7 @@ def test_a_release_changes_every_place() -> None:
 
     assert {ROOT / "pyproject.toml", ROOT / "CHANGELOG.md", *release.manifests()} == set(made)
     assert "99.0.0" == tomllib.loads(made[ROOT / "pyproject.toml"])["project"]["version"]
-    assert all("/sentinel:99.0.0" in made[path] for path in release.manifests())
+    assert all({"99.0.0"} == set(release.IMAGE.findall(made[path])) for path in release.manifests())
 
 
 def test_the_charts_versions_are_written_from_the_projects() -> None:
