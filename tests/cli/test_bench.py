@@ -43,7 +43,7 @@ def sentinel(module_folder: Path) -> Iterator[Sentinel]:
     served.start()
     asyncio.run(served.ready())
     yield served
-    served.stop()
+    served.discard()
 
 
 def decided(sentinel: Sentinel) -> float:

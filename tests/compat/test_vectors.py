@@ -77,7 +77,7 @@ async def test_answers_are_the_same(
             answers = ask_all(channel, case["requests"])
         metrics = await sentinel.metrics()
     finally:
-        sentinel.stop()
+        sentinel.discard()
 
     differs = case.get("differs", {})
     for number, (expected, answer) in enumerate(zip(vector["answers"], answers, strict=True)):

@@ -99,7 +99,7 @@ async def house(shared_redis: RedisServer, module_folder: Path) -> AsyncIterator
             await sentinel.ready()
             yield House(sentinel, upstream, session, module_folder)
     finally:
-        sentinel.stop()
+        sentinel.discard()
 
 
 @pytest.fixture(scope="module")

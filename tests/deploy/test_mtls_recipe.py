@@ -128,7 +128,7 @@ async def house(shared_redis: RedisServer, module_folder: Path) -> AsyncIterator
             yield House(module_folder, upstream, front_port)
     finally:
         envoy.stop()
-        sentinel.stop()
+        sentinel.discard()
 
 
 async def test_a_caller_with_a_certificate_gets_its_answer(house: House) -> None:

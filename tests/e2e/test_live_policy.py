@@ -105,7 +105,7 @@ async def running(redis: RedisServer, tmp_path: Path) -> AsyncIterator[Running]:
             checks = external_auth_pb2_grpc.AuthorizationStub(channel)
             yield Running(sentinel, folder, stub, checks, session)
     finally:
-        sentinel.stop()
+        sentinel.discard()
 
 
 async def test_a_new_limit_holds_counters_go_on_and_no_request_fails(running: Running) -> None:
@@ -301,7 +301,7 @@ async def test_every_worker_follows_and_gets_sighup(redis: RedisServer, tmp_path
             samples['sentinel_config_reloads_total{result="broken"}'],
         )
     finally:
-        sentinel.stop()
+        sentinel.discard()
 
 
 async def test_files_that_are_wrong_from_the_start_stop_the_start(redis: RedisServer, tmp_path: Path) -> None:

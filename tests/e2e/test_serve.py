@@ -46,7 +46,7 @@ async def sentinel(short_folder: Path) -> AsyncIterator[Sentinel]:
     sentinel.start()
     await sentinel.ready()
     yield sentinel
-    sentinel.stop()
+    sentinel.discard()
 
 
 def test_every_wrong_value_is_told_at_once_with_what_is_allowed(tmp_path: Path) -> None:

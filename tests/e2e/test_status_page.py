@@ -143,7 +143,7 @@ async def house(module_folder: Path) -> AsyncIterator[House]:
         sentinel.start()
         await sentinel.ready()
         yield House(sentinel, browser)
-    sentinel.stop()
+    sentinel.discard()
 
 
 async def test_it_becomes_live_and_its_numbers_move(house: House) -> None:

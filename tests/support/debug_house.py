@@ -76,7 +76,7 @@ async def started(redis: RedisServer, folder: Path) -> AsyncIterator[House]:
             yield House(first, second, processes)
     finally:
         for process in processes:
-            process.stop()
+            process.discard()
 
 
 async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
