@@ -40,6 +40,9 @@ def queries(node: Any) -> Iterator[tuple[str, str]]:
             for name, value in _CHOICE.items():
                 expr = expr.replace(name, value)
             yield re.sub(r"\$\{?\w+\}?", "x", expr), node.get("legendFormat", "")
+        # What a variable lists, as an expression that needs its metric and its label.
+        if listed := re.fullmatch(r"label_values\((.*), (\w+)\)", str(node.get("definition"))):
+            yield re.sub(r"\$\w+", "x", f"count by ({listed[2]}) ({listed[1]})"), ""
         for value in node.values():
             yield from queries(value)
     elif isinstance(node, list):
