@@ -160,6 +160,8 @@ def test_grafana_finds_its_sources_and_the_dashboard() -> None:
     )
     (exemplar,) = by_type["prometheus"]["jsonData"]["exemplarTraceIdDestinations"]
     assert ("trace_id", by_type["jaeger"]["uid"]) == (exemplar["name"], exemplar["datasourceUid"])
+    # Who may follow the link: it opens in Explore.
+    assert services()["grafana"]["environment"]["GF_AUTH_ANONYMOUS_ORG_ROLE"] in {"Editor", "Admin"}
     assert "prometheus" == json.loads(mounts[home].read_text())["templating"]["list"][0]["query"]
     assert by_type["prometheus"]["isDefault"]
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from support.observed import observed
 from support.promql import Series, check, metrics
-from support.runbooks import of, split
+from support.runbooks import PROMQL, filled, of, split
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -51,7 +51,8 @@ def queries(node: Any) -> Iterator[tuple[str, str]]:
 
 
 QUERIES = sorted(set(queries(DASHBOARD)))
-EXPRESSIONS = sorted({*(rule["expr"] for rule in RULES), *(expr for expr, _ in QUERIES)})
+PAGES = {filled(expr) for _, expr in PROMQL}
+EXPRESSIONS = sorted({*(rule["expr"] for rule in RULES), *(expr for expr, _ in QUERIES), *PAGES})
 READ = {name for expression in EXPRESSIONS for name in metrics(promql_parser.parse(expression))}
 
 PATTERNS = {found for expression in EXPRESSIONS for found in re.findall(r'__name__=~"([^"]+)"', expression)}
