@@ -150,8 +150,9 @@ def test_kubectl_names_what_the_chart_makes(page: str, line: str, installed: lis
             assert {path, str(Path(path).parent)} & mounts
     if verb == "port-forward":
         assert set(re.findall(r" (\d+)", words)) <= {"9464", "50052", "9901"}
-    if inner.startswith("sentinel-ext"):
-        parsed(shlex.split(inner)[1:])
+    inside = shlex.split(inner)
+    if inside and program(inside) == "sentinel-ext":
+        parsed(inside[inside.index("sentinel-ext") + 1 :])
 
 
 def test_logs_of_all_pods_are_asked_of_pods_that_have_the_container(installed: list[Rendered]) -> None:
