@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from itertools import count
 from pathlib import Path
@@ -12,8 +13,21 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from rows import ROWS, Panel
 
-OF = 'job=~"$job", instance=~"$instance"'
-UPSTREAM = OF + ', upstream=~"$upstream"'
+# What the words in rows.py select. "All" is `.*`, which matches a label that is absent, too: outside Kubernetes
+# nobody sets `namespace`.
+_JOB = 'namespace=~"$namespace", job=~"$job"'
+_OF = _JOB + ', instance=~"$instance"'
+_ENVOY = 'namespace=~"$envoy_namespace", job=~"$envoy_job"'
+SELECTIONS = {
+    "job": _JOB,
+    "of": _OF,
+    "up": _OF + ', upstream=~"$upstream"',
+    "rl": _OF + ', domain=~"$domain"',
+    "envoy": _ENVOY,
+    "authz": _ENVOY + ', envoy_ext_authz_prefix=~"$ext_authz_prefix"',
+    "cluster": _ENVOY + ', envoy_cluster_name=~"$sentinel_cluster"',
+}
+_WORD = re.compile(rf"\{{\$({'|'.join(SELECTIONS)})\b")
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 HEIGHT = 8
 WIDTH = 24
@@ -43,15 +57,31 @@ def variables() -> list[dict[str, Any]]:
     """The choices on top."""
     return [
         {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus"},
-        _query("job", "Job", "label_values(sentinel_build_info, job)"),
-        _query("instance", "Instance", 'label_values(sentinel_build_info{job=~"$job"}, instance)'),
-        _query("upstream", "Upstream", 'label_values(sentinel_pressure{job=~"$job"}, upstream)'),
+        _query("namespace", "Namespace", "sentinel_build_info"),
+        _query("job", "Job", 'sentinel_build_info{namespace=~"$namespace"}'),
+        _query("instance", "Instance", "sentinel_build_info{$job}"),
+        _query("upstream", "Upstream", "sentinel_pressure{$job}"),
+        _query("domain", "Rate limit domain", "sentinel_ratelimit_hits_total{$job}"),
+        # A gateway often runs in a namespace of its own, and is scraped by a job of its own.
+        _query("envoy_namespace", "Envoy's namespace", "envoy_http_ext_authz_ok", "namespace"),
+        _query("envoy_job", "Envoy's job", 'envoy_http_ext_authz_ok{namespace=~"$envoy_namespace"}', "job"),
+        _query(
+            "ext_authz_prefix", "Envoy's ext_authz filter", "envoy_http_ext_authz_ok{$envoy}",
+            "envoy_ext_authz_prefix",
+        ),
         _text("sentinel_cluster", "Envoy's cluster of Sentinel (a pattern)", ".*sentinel.*"),
-        _text("runbooks", "Where the runbooks are", "docs/runbooks"),
-    ]
+        _text("runbooks", "URL of docs/runbooks", "docs/runbooks"),
+    ]  # fmt: skip
 
 
-def _query(name: str, label: str, query: str) -> dict[str, Any]:
+def selected(expr: str) -> str:
+    """Put selections where an expression of rows.py has their words."""
+    return _WORD.sub(lambda found: "{" + SELECTIONS[found[1]], expr)
+
+
+def _query(name: str, label: str, series: str, values_of: str = "") -> dict[str, Any]:
+    """Choose among the values of a label, by default the one of that name."""
+    query = f"label_values({selected(series)}, {values_of or name})"
     return {
         "name": name, "label": label, "type": "query", "datasource": SOURCE, "definition": query,
         "query": {"query": query, "refId": name}, "refresh": 2, "sort": 1, "multi": True, "includeAll": True,
@@ -74,13 +104,13 @@ def _text(name: str, label: str, value: str) -> dict[str, Any]:
 def annotations() -> list[dict[str, Any]]:
     """Marks on all panels."""
     marks = {
-        "Configuration changed": ("blue", f"changes(sentinel_config_generation{{{OF}}}[1m]) > 0", "instance"),
+        "Configuration changed": ("blue", "changes(sentinel_config_generation{$of}[1m]) > 0", "instance"),
         "Breaker opened": (
-            "red", f'increase(sentinel_circuit_breaker_transitions_total{{{UPSTREAM}, to="open"}}[1m]) > 0', "upstream",
+            "red", 'increase(sentinel_circuit_breaker_transitions_total{$up, to="open"}[1m]) > 0', "upstream",
         ),
     }  # fmt: skip
     return [
-        {"name": name, "datasource": SOURCE, "enable": True, "iconColor": color, "expr": expr, "step": "60s",
+        {"name": name, "datasource": SOURCE, "enable": True, "iconColor": color, "expr": selected(expr), "step": "60s",
          "titleFormat": name, "textFormat": f"{{{{{label}}}}}"}
         for name, (color, expr, label) in marks.items()
     ]  # fmt: skip
@@ -108,7 +138,9 @@ def panels() -> list[dict[str, Any]]:
 def _panel(panel: Panel) -> dict[str, Any]:
     targets = [
         {"refId": chr(ord("A") + i), "datasource": SOURCE, "legendFormat": legend, "range": True,
-         "expr": expr.replace("$up", UPSTREAM).replace("$of", OF),
+         "expr": selected(expr),
+         # Every query of a panel would bring the same ones.
+         **({"exemplar": True} if panel.exemplars and i == 0 else {}),
          **({"format": "heatmap"} if panel.kind == "heatmap" else {})}
         for i, (legend, expr) in enumerate(panel.queries.items())
     ]  # fmt: skip

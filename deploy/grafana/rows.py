@@ -1,6 +1,8 @@
 """What stands on the dashboard: rows of panels, each with its queries. dashboard.py makes Grafana's JSON of it.
 
-`$of` is the selection of the variables: `job=~"$job", instance=~"$instance"`; `$up` adds the upstream.
+Selections by the variables on top: `{$job}` namespace and job, `{$of}` these and the instance, `{$up}` adds the upstream,
+`{$rl}` the rate limit domain. Of Envoy's: `{$envoy}` its namespace and job, `{$authz}` adds its filter, `{$cluster}` its
+cluster of Sentinel. dashboard.py has what they are.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ class Panel(NamedTuple):
         width: of 24.
         alert: the alert about it; its runbook is linked.
         names: words for numbers, such as states.
+        exemplars: whether its first query brings exemplars, which lead to traces.
     """
 
     title: str
@@ -32,6 +35,7 @@ class Panel(NamedTuple):
     width: int = 8
     alert: str = ""
     names: dict[int, tuple[str, str]] = {}  # noqa: RUF012  a NamedTuple's defaults are not shared state here
+    exemplars: bool = False
 
 
 def quantiles(name: str, by: str = "", of: str = "$of") -> dict[str, str]:
@@ -54,22 +58,22 @@ def rate(name: str, by: str, labels: str = "$of") -> str:
 BREAKER_STATES = {0: ("closed", "green"), 1: ("open", "red"), 2: ("half-open", "orange")}
 YES_NO = {0: ("no", "red"), 1: ("yes", "green")}
 TIERS = "{{tier}}"
-RL = 'job=~"$job", instance=~"$instance"'
 
 SLO = [
     Panel(
         "Budget left of 30 days",
-        "What is left of the error budget, by tier. Negative: the objective is missed. Objectives: alerts.yaml.",
-        {TIERS: 'min by (tier) (sentinel:slo_budget_left:30d{job=~"$job"})'},
+        "What is left of the error budget, by tier. Negative: the objective is missed. Objectives: alerts.yaml. "
+        "Prometheus keeps 15 days by itself; 30 need --storage.tsdb.retention.time=32d.",
+        {TIERS: "min by (tier) (sentinel:slo_budget_left:30d{$job})"},
         unit="percentunit", kind="stat", steps=(0.5, 0.1), alert="SentinelBudgetBurnSlow",
     ),
     Panel(
         "Burn rate",
         "1 uses the budget up in just 30 days. A page: 14.4 over 1 h and 5 min, or 6 over 6 h and 30 min.",
         {
-            "{{tier}} 5m": 'max by (tier) (sentinel:slo_burn_rate:5m{job=~"$job"})',
-            "{{tier}} 1h": 'max by (tier) (sentinel:slo_burn_rate:1h{job=~"$job"})',
-            "{{tier}} 6h": 'max by (tier) (sentinel:slo_burn_rate:6h{job=~"$job"})',
+            "{{tier}} 5m": "max by (tier) (sentinel:slo_burn_rate:5m{$job})",
+            "{{tier}} 1h": "max by (tier) (sentinel:slo_burn_rate:1h{$job})",
+            "{{tier}} 6h": "max by (tier) (sentinel:slo_burn_rate:6h{$job})",
         },
         steps=(6, 14.4), alert="SentinelBudgetBurnFast",
     ),
@@ -92,21 +96,29 @@ RED = [
     ),
     Panel(
         "Time of a decision",
-        "From the Check's arrival to its decision, the store's share included. Callers wait for it.",
+        "From the Check's arrival to its decision, the store's share included. Callers wait for it. "
+        "Dots are exemplars: each leads to its trace, where tracing is on.",
         quantiles("sentinel_decision_duration_seconds"),
-        unit="s", steps=(0.005, 0.05), alert="SentinelDecisionsSlow",
+        unit="s", steps=(0.005, 0.05), alert="SentinelDecisionsSlow", exemplars=True,
     ),
     Panel(
         "Time of a decision, all of them",
-        "The same as a heatmap.",
+        "The same as a heatmap, exemplars on it.",
         {"{{le}}": "sum by (le) (increase(sentinel_decision_duration_seconds_bucket{$of}[$__rate_interval]))"},
-        unit="s", kind="heatmap",
+        unit="s", kind="heatmap", exemplars=True,
     ),
     Panel(
         "Requests by status",
         "Finished requests as Envoy's access log tells them; 0: the client got no answer.",
         {"{{status}}": rate("sentinel_http_requests_total", "status")},
         unit="reqps",
+    ),
+    Panel(
+        "Failed requests by route",
+        "5xx, and 0: the client got no answer; Sentinel's own 503 among them. The ten worst of at most 64 routes.",
+        {"{{route}} {{status}}": "topk(10, "
+            + rate("sentinel_http_requests_total", "route, status", '$of, status=~"0|5.."') + ")"},
+        unit="reqps", alert="SentinelBudgetBurnFast",
     ),
     Panel(
         "p99 by route",
@@ -151,16 +163,16 @@ LIMITS = [
         "Rate limit service: hits",
         "All hits by how they stand to their limit. Near: above RATELIMIT_NEAR_LIMIT_RATIO.",
         {
-            "within": f"sum(rate(sentinel_ratelimit_within_limit_total{{{RL}}}[$__rate_interval]))",
-            "near": f"sum(rate(sentinel_ratelimit_near_limit_total{{{RL}}}[$__rate_interval]))",
-            "over": f"sum(rate(sentinel_ratelimit_over_limit_total{{{RL}}}[$__rate_interval]))",
-            "shadow": f"sum(rate(sentinel_ratelimit_shadow_total{{{RL}}}[$__rate_interval]))",
+            "within": "sum(rate(sentinel_ratelimit_within_limit_total{$rl}[$__rate_interval]))",
+            "near": "sum(rate(sentinel_ratelimit_near_limit_total{$rl}[$__rate_interval]))",
+            "over": "sum(rate(sentinel_ratelimit_over_limit_total{$rl}[$__rate_interval]))",
+            "shadow": "sum(rate(sentinel_ratelimit_shadow_total{$rl}[$__rate_interval]))",
         },
     ),
     Panel(
         "Rules most over their limit",
         "Hits per second over the limit, the ten worst rules.",
-        {"{{domain}} {{rule}}": f"topk(10, {rate('sentinel_ratelimit_over_limit_total', 'domain, rule')})"},
+        {"{{domain}} {{rule}}": f"topk(10, {rate('sentinel_ratelimit_over_limit_total', 'domain, rule', '$rl')})"},
         alert="SentinelNearLimit",
     ),
     Panel(
@@ -173,8 +185,8 @@ LIMITS = [
         "Answered without Redis",
         "Hits that were over their limit and known to be, and hits of leases taken ahead.",
         {
-            "known to be over": f"sum(rate(sentinel_ratelimit_over_limit_cached_total{{{RL}}}[$__rate_interval]))",
-            "leased and not spent": f"sum(sentinel_ratelimit_leased_hits{{{RL}}})",
+            "known to be over": "sum(rate(sentinel_ratelimit_over_limit_cached_total{$rl}[$__rate_interval]))",
+            "leased and not spent": "sum(sentinel_ratelimit_leased_hits{$of})",
         },
     ),
     Panel(
@@ -400,22 +412,22 @@ ENVOY = [
     Panel(
         "What Envoy counts of ext_authz",
         "error: no answer or an error; failure_mode_allowed: passed without a decision.",
-        {name: f"sum(rate(envoy_http_ext_authz_{name}[$__rate_interval]))"
+        {name: f"sum(rate(envoy_http_ext_authz_{name}{{$authz}}[$__rate_interval]))"
          for name in ("ok", "denied", "error", "failure_mode_allowed", "disabled", "invalid")},
         unit="reqps", alert="SentinelFailOpen",
     ),
     Panel(
         "How long Envoy waits for Sentinel",
         "Both services and the health check; the way there included.",
-        quantiles("envoy_cluster_upstream_rq_time", of='envoy_cluster_name=~"$sentinel_cluster"'),
+        quantiles("envoy_cluster_upstream_rq_time", of="$cluster"),
         unit="ms", steps=(5, 50), alert="SentinelCheckErrors",
     ),
     Panel(
         "Sentinels that Envoy uses",
         "Healthy ones of all that it knows, the least of all Envoys.",
         {
-            "healthy": 'min(envoy_cluster_membership_healthy{envoy_cluster_name=~"$sentinel_cluster"})',
-            "known": 'max(envoy_cluster_membership_total{envoy_cluster_name=~"$sentinel_cluster"})',
+            "healthy": "min(envoy_cluster_membership_healthy{$cluster})",
+            "known": "max(envoy_cluster_membership_total{$cluster})",
         },
         alert="SentinelInstanceDown",
     ),
@@ -424,7 +436,7 @@ ENVOY = [
         "By upstream. A stat_prefix of the filter changes the metric's name, so the name is matched.",
         {
             f"{{{{envoy_cluster_name}}}} {word}":
-                'sum by (envoy_cluster_name) (rate({__name__=~"envoy_cluster_ratelimit_(.+_)?' + word
+                'sum by (envoy_cluster_name) (rate({$envoy, __name__=~"envoy_cluster_ratelimit_(.+_)?' + word
                 + '"}[$__rate_interval]))'
             for word in ("ok", "over_limit", "error", "failure_mode_allowed")
         },
@@ -434,8 +446,8 @@ ENVOY = [
         "Access log entries to Sentinel",
         "Dropped ones are ends that Sentinel never hears.",
         {
-            "written": "sum(rate(envoy_access_logs_grpc_access_log_logs_written[$__rate_interval]))",
-            "dropped": "sum(rate(envoy_access_logs_grpc_access_log_logs_dropped[$__rate_interval]))",
+            "written": "sum(rate(envoy_access_logs_grpc_access_log_logs_written{$envoy}[$__rate_interval]))",
+            "dropped": "sum(rate(envoy_access_logs_grpc_access_log_logs_dropped{$envoy}[$__rate_interval]))",
         },
         unit="ops", width=12, alert="SentinelBlind",
     ),

@@ -150,3 +150,29 @@ def test_the_notes_say_what_is_missing(helm: Helm) -> None:
     assert "To be asked by" not in notes
     assert "no Redis was named" in notes
     assert "No policy" in notes
+
+
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        ({"enabled": True}, True),
+        ({"enabled": True, "runbookPrefix": "https://git.example.com/"}, False),
+        ({"enabled": False}, False),
+    ],
+)
+def test_the_notes_warn_of_alerts_whose_pages_lead_nowhere(
+    helm: Helm, rule: dict[str, Any], told: bool
+) -> None:
+    assert told == (
+        "set metrics.prometheusRule.runbookPrefix" in helm.render({"metrics": {"prometheusRule": rule}}).notes
+    )
+
+
+def test_the_notes_say_where_the_dashboards_links_lead(helm: Helm) -> None:
+    metrics = {
+        "dashboard": {"enabled": True},
+        "prometheusRule": {"runbookPrefix": "https://git.example.com/"},
+    }
+
+    assert "https://git.example.com/docs/runbooks." in helm.render({"metrics": metrics}).notes
+    assert "URL of docs/runbooks" not in helm.render({}).notes

@@ -12,6 +12,7 @@ import sys
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 
 DEPLOY = ROOT / "deploy/compose"
+DASHBOARD = ROOT / "deploy/grafana/sentinel.json"
 PUBLISHED = {
     "envoy": {3000: 3000}, "backend": {8080: 8080}, "prometheus": {9090: 9090}, "jaeger": {16686: 16686},
     "grafana": {3001: 3000}, "sentinel-1": {9464: 9464}, "sentinel-2": {9465: 9464},
@@ -151,7 +153,7 @@ def test_grafana_finds_its_sources_and_the_dashboard() -> None:
     home = services()["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
     by_type = {source["type"]: source for source in sources}
 
-    assert ROOT / "deploy/grafana/sentinel.json" == mounts[home]
+    assert DASHBOARD == mounts[home]
     assert provider["options"]["path"] == str(Path(home).parent)
     assert {"/etc/grafana/provisioning/datasources", "/etc/grafana/provisioning/dashboards"} < set(mounts)
     assert ("http://prometheus:9090", "http://jaeger:16686") == (
@@ -160,6 +162,8 @@ def test_grafana_finds_its_sources_and_the_dashboard() -> None:
     )
     (exemplar,) = by_type["prometheus"]["jsonData"]["exemplarTraceIdDestinations"]
     assert ("trace_id", by_type["jaeger"]["uid"]) == (exemplar["name"], exemplar["datasourceUid"])
+    # Who may follow the link: it opens in Explore.
+    assert services()["grafana"]["environment"]["GF_AUTH_ANONYMOUS_ORG_ROLE"] in {"Editor", "Admin"}
     assert "prometheus" == json.loads(mounts[home].read_text())["templating"]["list"][0]["query"]
     assert by_type["prometheus"]["isDefault"]
 
@@ -221,8 +225,22 @@ async def test_prometheus_takes_the_configuration_and_scrapes_everybody(stack: S
     rules = [rule for group in ask("rules")["groups"] for rule in group["rules"]]
     assert ["envoy", "sentinel", "sentinel"] == jobs
     assert len(rules) > 30
-    (sample,) = ask("query?query=sum(sentinel_decisions_total)")["result"]
+    # As the dashboard asks with "All" chosen, here where no series has a namespace.
+    (panel,) = [
+        each for each in json.loads(DASHBOARD.read_text())["panels"] if each["title"] == "Time of a decision"
+    ]
+    asked = next(target["expr"] for target in panel["targets"] if target.get("exemplar"))
+    asked = re.sub(r"\$\w+", ".*", asked.replace("$__rate_interval", "1m"))
+    chosen = quote(f"sum(sentinel_decisions_total{re.search(r'{.*?}', asked)[0]})")  # type: ignore[index]
+    (sample,) = ask(f"query?query={chosen}")["result"]
     assert float(sample["value"][1]) > 0
+    assert "namespace" in chosen
+    async with asyncio.timeout(20):
+        while not (found := ask(f"query_exemplars?query={quote(asked)}&start=0&end=9999999999")):
+            await asyncio.sleep(0.2)
+    traces = {one["labels"]["trace_id"] for series in found for one in series["exemplars"]}
+    assert all(re.fullmatch("[0-9a-f]{32}", trace) for trace in traces)
+    assert traces
 
 
 def test_every_file_for_compose_is_mounted_or_makes_one_that_is() -> None:

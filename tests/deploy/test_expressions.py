@@ -15,7 +15,7 @@ import pytest
 import yaml
 from support.observed import observed
 from support.promql import Series, check, metrics
-from support.runbooks import of, split
+from support.runbooks import PROMQL, filled, of, split
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -40,6 +40,9 @@ def queries(node: Any) -> Iterator[tuple[str, str]]:
             for name, value in _CHOICE.items():
                 expr = expr.replace(name, value)
             yield re.sub(r"\$\{?\w+\}?", "x", expr), node.get("legendFormat", "")
+        # What a variable lists, as an expression that needs its metric and its label.
+        if listed := re.fullmatch(r"label_values\((.*), (\w+)\)", str(node.get("definition"))):
+            yield re.sub(r"\$\w+", "x", f"count by ({listed[2]}) ({listed[1]})"), ""
         for value in node.values():
             yield from queries(value)
     elif isinstance(node, list):
@@ -48,7 +51,8 @@ def queries(node: Any) -> Iterator[tuple[str, str]]:
 
 
 QUERIES = sorted(set(queries(DASHBOARD)))
-EXPRESSIONS = sorted({*(rule["expr"] for rule in RULES), *(expr for expr, _ in QUERIES)})
+PAGES = {filled(expr) for _, expr in PROMQL}
+EXPRESSIONS = sorted({*(rule["expr"] for rule in RULES), *(expr for expr, _ in QUERIES), *PAGES})
 READ = {name for expression in EXPRESSIONS for name in metrics(promql_parser.parse(expression))}
 
 PATTERNS = {found for expression in EXPRESSIONS for found in re.findall(r'__name__=~"([^"]+)"', expression)}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -13,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import typer
+import yaml
 from support.helm import Helm, Rendered, containers
 from support.redis_server import RedisServer
-from support.runbooks import COMMANDS, PAGES, of, split
+from support.runbooks import COMMANDS, PAGES, PROMQL, of, program, split
 from typer.main import get_command
 
 from sentinel_ext.cli.root import app
@@ -52,12 +55,12 @@ def parsed(arguments: list[str]) -> None:
 
 def test_every_line_is_of_a_program_that_is_looked_at() -> None:
     known = {"sentinel-ext", "kubectl", "curl", "redis-cli"}
-    first = Counter(split(line)[0][0] for _, line in COMMANDS)
+    first = Counter(program(split(line)[0]) for _, line in COMMANDS)
 
     assert known == set(first)
     assert FILTERS >= {piped[0] for _, line in COMMANDS for piped in split(line)[1:]}
-    assert all(8 < first[program] for program in ("sentinel-ext", "kubectl", "curl")), first
-    assert {page.stem for page in PAGES} == {page for page, _ in COMMANDS}
+    assert all(4 < first[one] for one in known), first
+    assert {page.stem for page in PAGES} == {page for page, _ in [*COMMANDS, *PROMQL]}
 
 
 @pytest.mark.parametrize(("page", "line"), of("sentinel-ext"))
@@ -130,7 +133,7 @@ def test_kubectl_names_what_the_chart_makes(page: str, line: str, installed: lis
     words, _, inner = " ".join(rest).partition(" -- ")
 
     assert page
-    assert verb in {"get", "logs", "exec", "describe", "top", "port-forward"}
+    assert verb in {"get", "logs", "exec", "describe", "top", "port-forward", "delete", "scale", "config"}
     for rendered in installed:
         deployment = rendered.one("Deployment")
         if verb in {"logs", "exec"}:
@@ -139,15 +142,61 @@ def test_kubectl_names_what_the_chart_makes(page: str, line: str, installed: lis
             assert name == deployment["metadata"]["name"]
         for name in re.findall(r"\bsecret (\S+)", words):
             assert "password" in rendered.one("Secret", name)["stringData"]
-        for key, value in re.findall(r"-l ([\w./-]+)=(\S+)", words):
-            assert value == deployment["spec"]["template"]["metadata"]["labels"][key]
+        labels = deployment["spec"]["template"]["metadata"]["labels"]
+        for selector in re.findall(r"-l (\S+)", words):
+            assert dict(one.split("=") for one in selector.split(",")).items() <= labels.items()
         mounts = {mount["mountPath"] for mount in containers(deployment)["sentinel"]["volumeMounts"]}
         for path in re.findall(r"/etc/sentinel/\S+", inner):
             assert {path, str(Path(path).parent)} & mounts
     if verb == "port-forward":
         assert set(re.findall(r" (\d+)", words)) <= {"9464", "50052", "9901"}
-    if inner.startswith("sentinel-ext"):
-        parsed(shlex.split(inner)[1:])
+    inside = shlex.split(inner)
+    if inside and program(inside) == "sentinel-ext":
+        parsed(inside[inside.index("sentinel-ext") + 1 :])
+
+
+def test_logs_of_all_pods_are_asked_of_pods_that_have_the_container(installed: list[Rendered]) -> None:
+    """One pod without it, such as the bundled Redis', ends the whole command."""
+    selectors = {
+        found[1] for _, line in of("kubectl") if (found := re.search(r"kubectl logs -l (\S+)", line))
+    }
+    templates = [
+        one["spec"]["template"]
+        for rendered in installed
+        for one in rendered.objects
+        if one["kind"] in {"Deployment", "StatefulSet"}
+    ]
+    chosen = [
+        template
+        for selector in selectors
+        for template in templates
+        if dict(one.split("=") for one in selector.split(",")).items()
+        <= template["metadata"]["labels"].items()
+    ]
+
+    assert len(installed) == len(chosen) < len(templates)
+    for template in chosen:
+        spec = template["spec"]
+        assert "sentinel" in {one["name"] for one in spec["containers"] + spec.get("initContainers", [])}
+
+
+def test_the_page_makes_runbook_urls_whole(tmp_path: Path) -> None:
+    """By its own two lines, on copies of both files."""
+    lines = re.findall(r"^sed .*$", (ROOT / "docs/observability.md").read_text(), re.MULTILINE)
+    for source in ("deploy/prometheus/alerts.yaml", "deploy/grafana/sentinel.json"):
+        shutil.copy(ROOT / source, tmp_path)
+    for line in lines:
+        subprocess.run(shlex.split(line), cwd=tmp_path, check=True)
+    groups = yaml.safe_load((tmp_path / "alerts.yaml").read_text())["groups"]
+    urls = [one["annotations"]["runbook_url"] for each in groups for one in each["rules"] if "alert" in one]
+    board = json.loads((tmp_path / "sentinel.json").read_text())
+    where = next(one for one in board["templating"]["list"] if one["name"] == "runbooks")
+
+    assert 2 == len(lines)
+    assert {page.name for page in PAGES} - {"README.md"} == {url.rpartition("/")[2] for url in urls}
+    assert {where["query"]} == {url.rpartition("/")[0] for url in urls}
+    assert where["query"] == where["current"]["value"] == where["options"][0]["value"]
+    assert where["query"].startswith("https://")
 
 
 @pytest.mark.parametrize(("page", "line"), [one for one in of("kubectl") if "| grep" in one[1]])

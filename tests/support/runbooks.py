@@ -14,8 +14,9 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs" / "runbooks").glob("*.md"))
 WORDS = {
     "TENANT": "acme", "UPSTREAM": "orders", "STAGE": "window", "POD": "sentinel-0",
-    "SECRET": "sentinel-redis-auth",
+    "SECRET": "sentinel-redis-auth", "ADDRESS": "10.0.0.7", "NAMESPACE": "shop", "N": "5",
 }  # fmt: skip
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 PLACEHOLDER = re.compile(rf"\b(?:{'|'.join(WORDS)})\b")
 
 
@@ -23,20 +24,24 @@ def filled(text: str) -> str:
     return PLACEHOLDER.sub(lambda found: WORDS[found[0]], text)
 
 
-def commands() -> Iterator[tuple[str, str]]:
-    """Every line of a block, and what stands in backquotes and is a command of ours."""
+def blocks(language: str) -> Iterator[tuple[str, str]]:
+    """Every line of the blocks of a language; "" is a shell's."""
     for page in PAGES:
-        text = page.read_text()
-        for block in re.findall(r"^```\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
-            for line in block.splitlines():
-                yield page.stem, line
-        for line in re.findall(
-            r"`(sentinel-ext [^`]+|kubectl [^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL)
-        ):
-            yield page.stem, line
+        for name, block in BLOCK.findall(page.read_text()):
+            if name == language:
+                yield from ((page.stem, line) for line in block.splitlines())
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """Every line of a shell's block, and what stands in backquotes and is a command of ours."""
+    yield from blocks("")
+    for page in PAGES:
+        text = BLOCK.sub("", page.read_text()).replace("\n", " ")
+        yield from ((page.stem, line) for line in re.findall(r"`((?:sentinel-ext|kubectl) [^`]+)`", text))
 
 
 COMMANDS = sorted(set(commands()))
+PROMQL = sorted(set(blocks("promql")))
 
 
 def split(line: str) -> list[list[str]]:
@@ -53,5 +58,11 @@ def split(line: str) -> list[list[str]]:
     return piped
 
 
-def of(program: str) -> list[tuple[str, str]]:
-    return [(page, line) for page, line in COMMANDS if split(line)[0][0] == program]
+def of(wanted: str) -> list[tuple[str, str]]:
+    """Lines that run a program, also under `timeout`."""
+    return [(page, line) for page, line in COMMANDS if program(split(line)[0]) == wanted]
+
+
+def program(arguments: list[str]) -> str:
+    """Return the program that a command runs."""
+    return arguments[2] if arguments[0] == "timeout" else arguments[0]
