@@ -34,15 +34,16 @@ $(CHART_STAMP): $(STAMP)
 demo: $(STAMP) ## start Redis, Sentinel, an upstream and Envoy, and show decisions (ARGS='--once --json', --with-prometheus)
 	@PATH="$(CURDIR)/$(GO_BIN):$$PATH" $(BIN)/sentinel-ext demo $(ARGS)
 
-# Tests that only compute share the cores. The others measure time or start servers: they have the machine to themselves.
-COMPUTING := tests/chart tests/documents tests/property tests/sim tests/unit tests/wire_conformance
+# Tests that compute, or start servers and measure no time, share the cores. The others have the machine to themselves.
+SHARING := tests/chart tests/compat tests/deploy tests/documents tests/interop tests/property tests/sim tests/unit \
+  tests/wire_conformance tests/e2e/test_envoy_config.py
 
 test: lint tools $(CHART_STAMP) ## lint, check the layers, run every test (ARGS='-k window' narrows, ARGS=tests/store, too)
 ifneq (,$(findstring tests/,$(ARGS)))
 	@$(BIN)/python -m pytest $(ARGS)
 else
-	@$(BIN)/python -m pytest --numprocesses logical --dist loadfile $(COMPUTING) $(ARGS) || [ $$? = 5 ]
-	@$(BIN)/python -m pytest $(COMPUTING:%=--ignore=%) $(ARGS)$(if $(ARGS), || [ $$? = 5 ])
+	@$(BIN)/python -m pytest --numprocesses logical --dist loadfile $(SHARING) $(ARGS) || [ $$? = 5 ]
+	@$(BIN)/python -m pytest $(SHARING:%=--ignore=%) $(ARGS)$(if $(ARGS), || [ $$? = 5 ])
 endif
 
 tools: $(GO_TOOLS) chromium prometheus ## what tests use besides: grpcurl, h2spec (by Go), prometheus, chromium (by apt-get)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # How long another instance's word takes at most to arrive.
 POLL_S: Final = 1.0
 # What needs no store is asked first (core/pipeline.py).
-_AS_THEY_RUN: Final = (Stage.BUCKET, Stage.PRESSURE, Stage.BREAKER, Stage.WINDOW)
+_AS_THEY_RUN: Final = tuple(sorted(STAGES, key=lambda stage: stage is Stage.WINDOW))
 
 logger = logging.getLogger("sentinel.stages")
 

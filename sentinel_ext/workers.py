@@ -20,6 +20,7 @@ import aiohttp
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from sentinel_ext.core.merging import BreakerWord, outweighs
 from sentinel_ext.errors import StartError
 from sentinel_ext.overview import WorkersOverview
 from sentinel_ext.server.admin import AdminServer
@@ -189,7 +190,9 @@ class Supervisor(Collector):
             with contextlib.suppress(aiohttp.ClientError, TimeoutError, ValueError):
                 async with self._session.get(f"{worker.url}/breakers") as response:
                     for breaker in (await response.json())["breakers"]:
-                        found.setdefault(breaker["upstream"], breaker)
+                        known = found.setdefault(breaker["upstream"], breaker)
+                        if outweighs(_word(breaker), _word(known)):
+                            found[breaker["upstream"]] = breaker
         return list(found.values())
 
     async def force(self, upstream: str, mode: str) -> dict[str, Any]:
@@ -307,3 +310,7 @@ class Supervisor(Collector):
 
 def _failed(error: Exception) -> None:
     logger.error("internal error", exc_info=error)
+
+
+def _word(breaker: dict[str, Any]) -> BreakerWord:
+    return BreakerWord(*(breaker[name] for name in BreakerWord._fields))

@@ -47,8 +47,10 @@ def ended(command: Callable[[], None]) -> int:
     except OSError as error:
         if error.errno not in _UNWRITABLE:
             raise
-        _throw_away()
-        complain(f"the output cannot be written: {(error.strerror or str(error)).lower()}")
+        if error.filename is None:  # where it prints; its own files have names
+            _throw_away()
+        what = "the output" if error.filename is None else quoted(os.fsdecode(error.filename))
+        complain(f"{what} cannot be written: {(error.strerror or str(error)).lower()}")
         return 1
     return 0
 

@@ -7,10 +7,12 @@ the latest epoch is what holds.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
+from sentinel_ext.core.model import Mode
+from sentinel_ext.core.signals import Level
 from sentinel_ext.core.snapshot import (
     MAX_CHANGES_SHOWN,
     MAX_NAMES_SHOWN,
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
 
 
 _REFUSING = {"half_open": 1, "open": 2}
+# The least first: an operator should see that somewhere a stage does not enforce, or that a level is reached.
+_MODES = tuple(mode.value for mode in (Mode.OFF, Mode.SHADOW, Mode.ENFORCE))
+_LEVELS = tuple(level.value for level in Level)
 
 
 def merged(snapshots: Sequence[Snapshot]) -> Snapshot:
@@ -91,8 +96,8 @@ def _traffic(parts: Sequence[Traffic]) -> Traffic:
 def _stage(same: Sequence[StageTraffic]) -> StageTraffic:
     return StageTraffic(
         same[0].stage,
-        same[0].mode,
-        same[0].policy,
+        min((each.mode for each in same), key=_MODES.index),
+        min((each.policy for each in same), key=_MODES.index),
         sum(each.refused for each in same),
         _added(each.reasons for each in same),
         sum(each.shadow for each in same),
@@ -120,7 +125,6 @@ def _series(parts: Sequence[Sequence[float]]) -> list[float]:
 
 
 def _pressure(parts: Sequence[PressureView]) -> PressureView:
-    worst = max(parts, key=lambda part: part.score)
     upstreams: dict[str, UpstreamView] = {}
     for part in parts:
         for upstream in part.upstreams:
@@ -128,8 +132,8 @@ def _pressure(parts: Sequence[PressureView]) -> PressureView:
             shown = max(known, upstream, key=lambda each: each.pressure)
             upstreams[upstream.name] = replace(shown, is_blind=known.is_blind or upstream.is_blind)
     return PressureView(
-        worst.score,
-        worst.level,
+        max(part.score for part in parts),
+        max((part.level for part in parts), key=_LEVELS.index),
         max(part.local for part in parts),
         _worst(part.local_signals for part in parts),
         tuple(sorted(upstreams.values(), key=lambda each: -each.pressure))[:MAX_UPSTREAMS_SHOWN],
@@ -171,18 +175,36 @@ def _breakers(parts: Sequence[Sequence[BreakerView]]) -> tuple[BreakerView, ...]
         for breaker in part:
             known = found.get(breaker.upstream, breaker)
             alone = known.without_store or breaker.without_store
-            found[breaker.upstream] = replace(_telling(known, breaker), without_store=alone)
+            shown = breaker if outweighs(_word(breaker), _word(known)) else known
+            found[breaker.upstream] = replace(shown, without_store=alone)
     return tuple(sorted(found.values(), key=breaker_order))[:MAX_UPSTREAMS_SHOWN]
 
 
-def _telling(one: BreakerView, other: BreakerView) -> BreakerView:
-    """Return the later word on a breaker that they share, else what refuses more.
+class BreakerWord(NamedTuple):
+    """What one worker says of a breaker."""
+
+    state: str
+    forced: str
+    without_store: bool
+    epoch: int
+
+
+def outweighs(one: BreakerWord, other: BreakerWord) -> bool:
+    """Whether `one` stands for both: the later word on a breaker that they share, else what refuses more.
 
     Without the store each has epochs of its own.
     """
     if one.without_store or other.without_store or one.epoch == other.epoch:
-        return max(one, other, key=lambda each: _REFUSING.get(each.state, 0))
-    return max(one, other, key=lambda each: each.epoch)
+        return _weight(one) > _weight(other)
+    return one.epoch > other.epoch
+
+
+def _weight(word: BreakerWord) -> tuple[int, bool, bool, int]:
+    return _REFUSING.get(word.state, 0), word.forced != "auto", not word.without_store, word.epoch
+
+
+def _word(breaker: BreakerView) -> BreakerWord:
+    return BreakerWord(breaker.state, breaker.forced, breaker.without_store, breaker.epoch)
 
 
 def breaker_order(breaker: BreakerView) -> tuple[bool, str]:

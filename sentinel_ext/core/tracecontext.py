@@ -7,16 +7,16 @@ header form.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from typing import TypeAlias
+    from collections.abc import Mapping
 
-    # Header fields of a call as its server read them, in order: name in lower case, value, perhaps more.
-    Fields: TypeAlias = Sequence[tuple[bytes, bytes, *tuple[int, ...]]]
+# Header fields of a call as its server read them, in order: name in lower case, value, perhaps more.
+Fields: TypeAlias = Sequence[tuple[bytes, bytes, *tuple[int, ...]]]
 
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextvars import ContextVar
 from enum import Enum
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
+
+from sentinel_ext.core.tracecontext import Fields
 
 
 class Cancellable(Protocol):
@@ -54,9 +56,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
 # What ends a call.
 Answer: TypeAlias = bytes | Refusal
-# Fields of a call as core.tracecontext.Fields has them.
-CallFields: TypeAlias = Sequence[tuple[bytes, bytes, *tuple[int, ...]]]
-CarriedHandle: TypeAlias = Callable[[Any, Callable[[Answer], bool], CallFields], Answer | Cancellable]
+CarriedHandle: TypeAlias = Callable[[Any, Callable[[Answer], bool], Fields], Answer | Cancellable]
 
 
 class Unary(msgspec.Struct, frozen=True):

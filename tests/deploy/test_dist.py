@@ -113,6 +113,7 @@ def test_the_source_distribution_is_what_git_holds(built: Built) -> None:
 def test_the_wheel_is_the_package_and_its_licence(built: Built) -> None:
     with zipfile.ZipFile(built.wheel) as archive:
         names = set(archive.namelist())
+        alerts = archive.read(ALERTS)
 
     about = f"sentinel_ext-{VERSION}.dist-info/"
     package = {name for name in not_ignored(built.folder / "git") if name.startswith("sentinel_ext/")}
@@ -120,6 +121,7 @@ def test_the_wheel_is_the_package_and_its_licence(built: Built) -> None:
         Path(name).suffix for name in package
     }
     listed = ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")
+    assert (ROOT / "deploy/prometheus/alerts.yaml").read_bytes() == alerts
     assert package | {ALERTS} | {about + name for name in listed} == names
 
 

@@ -138,6 +138,28 @@ def test_no_order_of_the_workers_hides_an_open_breaker_or_a_pressed_upstream():
         assert [(90.0, 70.0)] == [(each.pressure, each.offered) for each in whole.pressure.upstreams]
 
 
+def test_of_breakers_that_refuse_alike_what_an_operator_forced_is_told():
+    forced = make_snapshot(breakers=(make_breaker(state="open", forced="open", epoch=3),))
+    alone = make_snapshot(breakers=(make_breaker(state="open", failed=7, epoch=9, without_store=True),))
+
+    for order in ([forced, alone], [alone, forced]):
+        assert [("open", "open", 3)] == [(b.state, b.forced, b.epoch) for b in merged(order).breakers]
+
+
+def test_a_stage_that_some_worker_does_not_enforce_and_the_highest_level_are_told():
+    one = make_snapshot(pressure=make_pressure(score=49.0, level="critical"))
+    other = make_snapshot(
+        pressure=make_pressure(score=51.0, level="elevated"),
+        traffic=make_traffic(make_stage("window", mode="off", policy="shadow")),
+    )
+
+    for order in ([one, other], [other, one]):
+        whole = merged(order)
+        window = {stage.stage: stage for stage in whole.traffic.stages}["window"]
+        assert ("off", "shadow") == (window.mode, window.policy)
+        assert (51.0, "critical") == (whole.pressure.score, whole.pressure.level)
+
+
 def test_of_a_shared_breaker_the_latest_epoch_holds():
     old = make_snapshot(breakers=(make_breaker(state="open", epoch=4),))
     new = make_snapshot(breakers=(make_breaker(state="closed", epoch=6),))
