@@ -24,11 +24,13 @@ def installs() -> list[str]:
 
 def values_of(command: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for name, value in re.findall(r"--set(?:-file)? ([\w.]+)=(\S+)", command):
-        *above, last = name.split(".")
+    for name, value in re.findall(r"--set(?:-file)? '?([\w./\\\[\]]+)=([^\s']+)", command):
+        *above, last = (key.replace("\\.", ".") for key in re.split(r"(?<!\\)\.", name))
         inner = values
         for key in above:
-            inner = inner.setdefault(key, {})
+            listed = key.removesuffix("[0]")
+            inner = inner.setdefault(listed, {} if listed == key else [{}])
+            inner = inner[0] if isinstance(inner, list) else inner
         inner[last] = (
             "plans: {}\n" if "--set-file" in command and last == "content" else yaml.safe_load(value)
         )
@@ -47,6 +49,17 @@ def test_the_command_installs_pods(helm: Helm, command: str) -> None:
 
     image = containers(rendered.one("Deployment"))["sentinel"]["image"]
     assert f"{values['image']['registry']}/sentinel:{__version__}" == image
+
+
+def test_the_network_policy_of_the_command_lets_gateways_and_prometheus_in(helm: Helm) -> None:
+    (command,) = [one for one in installs() if "networkPolicy.enabled" in one]
+    rendered = helm.render(values_of(command))
+
+    gateways, prometheus = rendered.one("NetworkPolicy")["spec"]["ingress"]
+    label = "kubernetes.io/metadata.name"
+    assert {"namespaceSelector": {"matchLabels": {label: "gateways"}}} in gateways["from"]
+    assert [{"namespaceSelector": {"matchLabels": {label: "monitoring"}}}] == prometheus["from"]
+    assert "networkPolicy" not in rendered.notes
 
 
 def test_the_values_of_the_page_are_taken(helm: Helm) -> None:

@@ -176,3 +176,25 @@ def test_the_notes_say_where_the_dashboards_links_lead(helm: Helm) -> None:
 
     assert "https://git.example.com/docs/runbooks." in helm.render({"metrics": metrics}).notes
     assert "URL of docs/runbooks" not in helm.render({}).notes
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({}, ["gateways in another one cannot ask, and let everything pass", "a Prometheus in another one"]),
+        ({"config": {"failOpen": False}}, ["and refuse everything", "a Prometheus in another one"]),
+        ({"mode": "sidecar", "app": {"example": True}}, ["an ingress in another one", "a Prometheus in another"]),
+        ({"metrics": {"enabled": False}}, ["gateways in another one cannot ask"]),
+    ],
+)
+def test_the_notes_warn_of_a_network_policy_that_names_nobody(
+    helm: Helm, values: dict[str, Any], told: list[str]
+) -> None:
+    notes = helm.render({**values, "networkPolicy": {"enabled": True}}).notes
+    warnings = [line for line in notes.splitlines() if line.startswith("WARNING: networkPolicy")]
+
+    assert len(told) == len(warnings)
+    assert all(words in line for words, line in zip(told, warnings, strict=True))
+    peers = [{"podSelector": {"matchLabels": {"a": "b"}}}]
+    named = {"enabled": True, "from": peers, "adminFrom": peers}
+    assert "WARNING: networkPolicy" not in helm.render({**values, "networkPolicy": named}).notes
