@@ -16,6 +16,10 @@ from sentinel_ext.settings import Settings
 # envoy-data-plane says it once, when its types are loaded.
 pytestmark = pytest.mark.filterwarnings("ignore:Using `@model_validator` with mode='after'")
 
+FILTERS = "type.googleapis.com/envoy.extensions.filters.http"
+RATE_LIMITS = f"{FILTERS}.ratelimit.v3.RateLimitPerRoute"
+AUTHORIZATION = f"{FILTERS}.ext_authz.v3.ExtAuthzPerRoute"
+OPTIONS = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 EXAMPLE: dict[str, Any] = {"mode": "sidecar", "app": {"example": True}}
 
 
@@ -46,7 +50,51 @@ def own_config(rendered: Rendered, values: dict[str, Any]) -> dict[str, Any]:
         otlp=Address.parse(envoy["otlpAddress"]) if "otlpAddress" in envoy else None,
     )
     parsed: dict[str, Any] = yaml.load(render(options), FAST)
-    return parsed
+    return as_the_chart_has_it(parsed, values)
+
+
+def as_the_chart_has_it(config: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Change what the chart has otherwise: no demo route, and what an app behind Envoy needs."""
+    envoy = values.get("envoy", {})
+    manager = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    (host,) = manager["route_config"]["virtual_hosts"]
+    paths = envoy.get("unprotectedPaths", [])
+    host["routes"] = [*map(unprotected, paths), *(one for one in host["routes"] if one["name"] == "all")]
+    if "rateLimitDomain" in envoy:
+        ignored = {"@type": RATE_LIMITS, "vh_rate_limits": "IGNORE"}
+        for route in host["routes"][:-1]:
+            route["typed_per_filter_config"]["envoy.filters.http.ratelimit"] = ignored
+    for route in host["routes"]:
+        if values.get("config", {}).get("requestTimeoutMs") == 0:
+            route["route"]["timeout"] = "0s"
+        else:
+            route["route"]["timeout"] = host["routes"][-1]["route"]["timeout"]
+    if paths:
+        regex = f"^({'|'.join(paths)})([?].*)?$"
+        header = {"name": ":path", "string_match": {"safe_regex": {"regex": regex}}, "invert_match": True}
+        (log,) = manager["access_log"]
+        log["filter"] = {"and_filter": {"filters": [log["filter"], {"header_filter": {"header": header}}]}}
+    if "trustedHops" in envoy:
+        manager["xff_num_trusted_hops"] = envoy["trustedHops"]
+    if upgrades := envoy.get("upgrades", ["websocket"]):
+        manager["upgrade_configs"] = [{"upgrade_type": one} for one in upgrades]
+    if values.get("app", {}).get("protocol") == "h2c":
+        options = {"@type": OPTIONS, "explicit_http_config": {"http2_protocol_options": {}}}
+        upstream = config["static_resources"]["clusters"][1]
+        name = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+        upstream["typed_extension_protocol_options"] = {name: options}
+    return config
+
+
+def unprotected(path: str) -> dict[str, Any]:
+    disabled = {"envoy.filters.http.ext_authz": {"@type": AUTHORIZATION, "disabled": True}}
+    match = {"path": path}
+    return {
+        "name": "unprotected",
+        "match": match,
+        "route": {"cluster": "upstream"},
+        "typed_per_filter_config": disabled,
+    }
 
 
 POLICIES: dict[str, Any] = {
@@ -73,8 +121,13 @@ POLICIES: dict[str, Any] = {
             "envoy": {"rateLimitDomain": "yes", "listenHost": "::", "checkTimeoutMs": 5},
             "app": {"example": True, "port": 65535},
         },
+        {
+            "config": {"requestTimeoutMs": 0},
+            "envoy": {"unprotectedPaths": ["/healthz"], "trustedHops": 2, "upgrades": ["websocket", "x/1"]},
+            "app": {"example": True, "protocol": "h2c"},
+        },
     ],
-    ids=["defaults", "closed", "workers and limits", "ipv6"],
+    ids=["defaults", "closed", "workers and limits", "ipv6", "as the app needs it"],
 )
 def test_it_is_what_the_command_prints(helm: Helm, more: dict[str, Any], policy: object) -> None:
     values = {**EXAMPLE, **more, "policy": {"content": policy}}

@@ -183,7 +183,10 @@ def test_the_notes_say_where_the_dashboards_links_lead(helm: Helm) -> None:
     [
         ({}, ["gateways in another one cannot ask, and let everything pass", "a Prometheus in another one"]),
         ({"config": {"failOpen": False}}, ["and refuse everything", "a Prometheus in another one"]),
-        ({"mode": "sidecar", "app": {"example": True}}, ["an ingress in another one", "a Prometheus in another"]),
+        (
+            {"mode": "sidecar", "app": {"example": True}},
+            ["an ingress in another one", "a Prometheus in another"],
+        ),
         ({"metrics": {"enabled": False}}, ["gateways in another one cannot ask"]),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -130,6 +131,8 @@ async def sidecar(
             "adminPort": at["envoy_admin"],
             "checkTimeoutMs": 5000,
             "rateLimitDomain": "chart",
+            "unprotectedPaths": ["/up"],
+            "trustedHops": 1,
         },
         "app": {"example": True, "port": at["app"]},
         "policy": {"content": POLICY},
@@ -195,6 +198,43 @@ async def test_the_rate_limit_files_hold_there_too(sidecar: tuple[Pod, Sentinel,
     statuses = [(await asyncio.to_thread(get, port, "/limited", x_shop="acme"))[0] for _ in range(2)]
 
     assert [200, 429] == statuses
+
+
+async def test_probes_of_an_unprotected_path_pass_when_the_anonymous_tenant_has_used_up_its_limit(
+    sidecar: tuple[Pod, Sentinel, int],
+) -> None:
+    _, sentinel, port = sidecar
+
+    async def statuses(path: str) -> list[int]:
+        asked = [asyncio.to_thread(get, port, path) for _ in range(160)]
+        return [status for status, _, _ in await asyncio.gather(*asked)]
+
+    assert 429 in await statuses("/other")
+    before = await decided(sentinel)
+    assert [200] * 160 == await statuses("/up?by=kubelet")
+    assert before == await decided(sentinel)
+    # What is not the exact path is decided on.
+    await asyncio.to_thread(get, port, "/up/")
+    assert before + 1 == await decided(sentinel)
+
+
+async def decided(sentinel: Sentinel) -> float:
+    samples = await sentinel.metrics()
+    return sum(value for name, value in samples.items() if name.startswith("sentinel_decisions_total"))
+
+
+async def test_the_app_sees_its_own_paths_and_what_a_trusted_ingress_says(
+    sidecar: tuple[Pod, Sentinel, int],
+) -> None:
+    _, _, port = sidecar
+    told = {"x_shop": "acme", "x_forwarded_proto": "https", "x_forwarded_for": "203.0.113.7"}
+    _, _, body = await asyncio.to_thread(lambda: get(port, "/proxy/a?b", **told))
+
+    arrived = json.loads(body)
+    assert "/proxy/a?b" == arrived["path"]
+    assert "https" == arrived["headers"]["x-forwarded-proto"]
+    # Envoy adds the ingress' own address.
+    assert arrived["headers"]["x-forwarded-for"].startswith("203.0.113.7,")
 
 
 async def test_helm_test_asks_through_envoy(sidecar: tuple[Pod, Sentinel, int]) -> None:
@@ -267,10 +307,7 @@ async def test_mode_service_serves_what_its_test_asks(
         done = await asyncio.to_thread(run_test_pod, rendered, f"grpc://127.0.0.1:{at['grpc']}")
         assert 0 == done.returncode, done.stderr
         assert "allowed" in done.stdout
-        samples = await sentinel.metrics()
-        assert 1 == sum(
-            value for name, value in samples.items() if name.startswith("sentinel_decisions_total")
-        )
+        assert 1 == await decided(sentinel)
     finally:
         assert 0 == sentinel.stop()
 

@@ -19,8 +19,9 @@ percent: 100
 {{- end }}
 
 {{/*
-Envoy's bootstrap: what `sentinel-ext envoy-config` prints for the same settings. tests/chart compares both, so a change
-there has to be made here, too.
+Envoy's bootstrap: what `sentinel-ext envoy-config` prints for the same settings, without the demo's route /proxy, and with
+what an app behind it needs (unprotected paths, trusted hops, upgrades, h2c). tests/chart compares both, so a change there
+has to be made here, too.
 */}}
 {{- define "sentinel.envoyConfig" -}}
 {{- $tenants := (include "sentinel.tenantHeaders" . | fromJson).names -}}
@@ -58,32 +59,23 @@ static_resources:
               domains:
               - '*'
               routes:
-              - name: proxy
+              {{- range $path := .Values.envoy.unprotectedPaths }}
+              - name: unprotected
                 match:
-                  path: /proxy
+                  path: {{ $path | quote }}
                 route:
                   cluster: upstream
-                  prefix_rewrite: /
-                  timeout: {{ include "sentinel.duration" .Values.config.requestTimeoutMs }}
+                  timeout: {{ include "sentinel.duration" $.Values.config.requestTimeoutMs }}
                 typed_per_filter_config:
                   envoy.filters.http.ext_authz:
                     '@type': type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute
-                    check_settings:
-                      context_extensions:
-                        upstream: default
-              - name: proxy
-                match:
-                  prefix: /proxy/
-                route:
-                  cluster: upstream
-                  prefix_rewrite: /
-                  timeout: {{ include "sentinel.duration" .Values.config.requestTimeoutMs }}
-                typed_per_filter_config:
-                  envoy.filters.http.ext_authz:
-                    '@type': type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute
-                    check_settings:
-                      context_extensions:
-                        upstream: default
+                    disabled: true
+                  {{- if $.Values.envoy.rateLimitDomain }}
+                  envoy.filters.http.ratelimit:
+                    '@type': type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimitPerRoute
+                    vh_rate_limits: IGNORE
+                  {{- end }}
+              {{- end }}
               - name: all
                 match:
                   prefix: /
@@ -163,7 +155,23 @@ static_resources:
           access_log:
           - name: envoy.access_loggers.http_grpc
             filter:
+              {{- with .Values.envoy.unprotectedPaths }}
+              # What nobody decided on is not Sentinel's to count.
+              {{- $quoted := list }}
+              {{- range . }}{{ $quoted = append $quoted (regexQuoteMeta .) }}{{ end }}
+              and_filter:
+                filters:
+                - not_health_check_filter: {}
+                - header_filter:
+                    header:
+                      name: ":path"
+                      string_match:
+                        safe_regex:
+                          regex: {{ printf "^(%s)([?].*)?$" (join "|" $quoted) | quote }}
+                      invert_match: true
+              {{- else }}
               not_health_check_filter: {}
+              {{- end }}
             typed_config:
               '@type': type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig
               common_config:
@@ -202,6 +210,15 @@ static_resources:
             no_context_propagation: true
           {{- end }}
           use_remote_address: true
+          {{- with .Values.envoy.trustedHops }}
+          xff_num_trusted_hops: {{ . }}
+          {{- end }}
+          {{- with .Values.envoy.upgrades }}
+          upgrade_configs:
+          {{- range . }}
+          - upgrade_type: {{ . | quote }}
+          {{- end }}
+          {{- end }}
           early_header_mutation_extensions:
           - name: envoy.http.early_header_mutation.header_mutation
             typed_config:
@@ -261,6 +278,13 @@ static_resources:
               socket_address:
                 address: 127.0.0.1
                 port_value: {{ .Values.app.port }}
+    {{- if eq .Values.app.protocol "h2c" }}
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        '@type': type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        explicit_http_config:
+          http2_protocol_options: {}
+    {{- end }}
     circuit_breakers:
       thresholds:
       - max_connections: 1000000

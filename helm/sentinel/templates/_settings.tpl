@@ -100,7 +100,7 @@ unix://{{ include "sentinel.socket" . }}
   "ADMIN_ACTIONS" (ternary true nil $c.adminActions)
   "FAIL_OPEN" $c.failOpen
   "TENANT_HEADER" $c.tenantHeader
-  "REQUEST_TIMEOUT_MS" $c.requestTimeoutMs
+  "REQUEST_TIMEOUT_MS" (ternary $c.requestTimeoutMs nil (gt (int $c.requestTimeoutMs) 0))
   "BASE_RATE_LIMIT" $c.baseRateLimit
   "WINDOW_MS" $c.windowMs
   "BURST_CAPACITY" $c.burstCapacity
