@@ -58,6 +58,48 @@ def test_a_change_of_its_values_reaches_envoys_file(helm: Helm, parent: Path) ->
     assert "9999" in str(upstream["load_assignment"])
 
 
+def test_what_containers_mount_is_in_the_pod_and_images_can_be_pulled(helm: Helm, parent: Path) -> None:
+    """The API refuses a pod whose containers mount a volume that it does not have."""
+    roots = [{"name": "roots", "mountPath": "/etc/roots"}]
+    given = {
+        "extraVolumes": [{"name": "roots", "configMap": {"name": "{{ .Release.Name }}-roots"}}],
+        "extraVolumeMounts": roots,
+        "envoy": {"extraVolumeMounts": roots},
+        "imagePullSecrets": ["mine"],
+        "terminationGracePeriodSeconds": 77,
+        "podLabels": {"sidecar.istio.io/inject": "false"},
+        "podAnnotations": {"a": "b"},
+    }
+    rendered = helm.render({"sentinel": given}, chart=parent)
+    template = rendered.one("Deployment")["spec"]["template"]
+    spec, metadata = template["spec"], template["metadata"]
+
+    mounted = {one["name"] for box in spec["initContainers"] for one in box.get("volumeMounts", ())}
+    assert "roots" in mounted
+    assert sorted(mounted) == sorted(one["name"] for one in spec["volumes"])
+    assert {"name": "rel-roots"} in [one.get("configMap") for one in spec["volumes"]]
+    assert ([{"name": "mine"}], 77, False) == (
+        spec["imagePullSecrets"], spec["terminationGracePeriodSeconds"], spec["enableServiceLinks"]
+    )  # fmt: skip
+    assert {
+        "app": "shop",
+        "sentinel-sidecar": "rel-sentinel",
+        "sidecar.istio.io/inject": "false",
+    } == metadata["labels"]
+    assert "b" == metadata["annotations"]["a"]
+    assert [] == problems(rendered.one("Deployment"), VERSIONS[0])
+
+
+def test_its_pods_reach_the_bundled_redis(helm: Helm, parent: Path) -> None:
+    """No pod has the chart's own labels there."""
+    values = {"redis": {"bundled": {"enabled": True}, "url": ""}, "networkPolicy": {"enabled": True}}
+    rendered = helm.render({"sentinel": values}, chart=parent)
+
+    (rule,) = rendered.one("NetworkPolicy")["spec"]["ingress"]
+    assert [{"podSelector": {}}] == rule["from"]
+    assert "/rel-sentinel-redis" in str(rendered.kinds())
+
+
 def test_the_docs_show_this_chart() -> None:
     page = (CHART.parents[1] / "docs" / "install" / "helm.md").read_text()
 

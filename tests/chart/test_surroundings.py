@@ -127,6 +127,31 @@ def test_network_policies_open_only_what_is_needed(ci: dict[str, Rendered]) -> N
     )
 
 
+@pytest.mark.parametrize(
+    ("redis", "more", "ports"),
+    [
+        ({}, [], [6379]),
+        ({"url": "redis://a.svc:6380/0"}, [], [6380]),
+        ({"url": "rediss+cluster://a:7000,b,[fd00::1]:7002?protocol=3"}, [], [7000, 6379, 7002]),
+        ({"url": "redis+sentinel://a,b:26380/main"}, [], [26379, 26380, 6379]),
+        ({"url": "redis+sentinel://a/main"}, [6390], [26379, 6390]),
+        ({"urlSecret": {"name": "store"}}, [], [6379, 26379]),
+        ({"urlSecret": {"name": "store"}}, [6380], [6380]),
+        ({"bundled": {"enabled": True}}, [], [6379]),
+        ({"url": "memory://"}, [], None),
+    ],
+    ids=str,
+)
+def test_pods_may_leave_for_the_ports_of_redis(
+    helm: Helm, redis: dict[str, Any], more: list[int], ports: list[int] | None
+) -> None:
+    egress = {"enabled": True, "redisPorts": more}
+    rendered = helm.render({"redis": redis, "networkPolicy": {"enabled": True, "egress": egress}})
+    _, *rules = rendered.one("NetworkPolicy", "rel-sentinel")["spec"]["egress"]
+
+    assert ([ports] if ports else []) == [[port["port"] for port in rule["ports"]] for rule in rules]
+
+
 def test_monitors_find_the_metrics_and_name_the_job(ci: dict[str, Rendered]) -> None:
     monitor, service = ci["service-full"].one("ServiceMonitor"), ci["service-full"].one("Service", "-metrics")
     labels = service["metadata"]["labels"]

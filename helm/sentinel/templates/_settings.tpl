@@ -69,6 +69,28 @@ redis://{{ include "sentinel.redisName" . }}:6379
 {{- end -}}
 {{- end }}
 
+{{/*
+The ports that pods reach Redis on, as a JSON list: those of redis.url's hosts, and networkPolicy.egress.redisPorts. What a
+Redis Sentinel or a Secret with the URL leads to cannot be seen: the usual ports, unless redisPorts names others.
+*/}}
+{{- define "sentinel.redisPorts" -}}
+{{- $more := .Values.networkPolicy.egress.redisPorts -}}
+{{- $url := include "sentinel.redisUrl" . | lower -}}
+{{- $found := list -}}
+{{- if .Values.redis.urlSecret.name -}}
+{{- if not $more }}{{ $found = list 6379 26379 }}{{ end -}}
+{{- else if not (hasPrefix "memory:" $url) -}}
+{{- $sentinel := contains "+sentinel:" $url -}}
+{{- $hosts := splitList "://" $url | last | splitList "/" | first | splitList "?" | first -}}
+{{- range splitList "," $hosts -}}
+{{- $found = append $found (regexFind ":[0-9]+$" . | trimPrefix ":" | default (ternary "26379" "6379" $sentinel) | int) -}}
+{{- end -}}
+{{- if and $sentinel (not $more) }}{{ $found = append $found 6379 }}{{ end -}}
+{{- end -}}
+{{ range $more }}{{ $found = append $found (int .) }}{{ end -}}
+{{ $found | uniq | toJson }}
+{{- end }}
+
 {{/* The Secret with Redis' password; empty: there is none. */}}
 {{- define "sentinel.redisSecret" -}}
 {{- if .Values.redis.auth.existingSecret -}}
@@ -210,5 +232,8 @@ unix://{{ include "sentinel.socket" . }}
       {{- if and $.Values.redis.auth.existingSecret $.Values.redis.auth.sentinelPasswordKey }}
       - {key: {{ $.Values.redis.auth.sentinelPasswordKey }}, path: sentinel-password}
       {{- end }}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ tpl (toYaml .) $ }}
 {{- end }}
 {{- end }}

@@ -59,8 +59,9 @@ checksum/envoy: {{ include "sentinel.envoyConfig" . | sha256sum }}
 {{- end }}
 
 {{/*
-What a pod needs to be protected, as a mapping of annotations, initContainers, volumes and securityContext, for charts
-that have Sentinel as a subchart (mode: sidecar, app.enabled: false). They call it with the subchart's context:
+What a pod needs to be protected, as a mapping of labels and annotations, and of a pod's fields: initContainers, volumes
+(extraVolumes among them), securityContext, imagePullSecrets, enableServiceLinks, terminationGracePeriodSeconds. It is for
+charts that have Sentinel as a subchart (mode: sidecar, app.enabled: false). They call it with the subchart's context:
 
   {{- $sidecar := include "sentinel.sidecar" .Subcharts.sentinel | fromYaml }}
 
@@ -68,7 +69,10 @@ The order matters. Sidecars start in this order, each when the one before it has
 after the app: so Envoy never runs without Sentinel.
 */}}
 {{- define "sentinel.sidecar" -}}
-annotations: {{- include "sentinel.sidecar.annotations" . | default "{}" | nindent 2 }}
+labels:
+  {{- toYaml (merge (dict "sentinel-sidecar" (include "sentinel.fullname" .)) .Values.podLabels) | nindent 2 }}
+annotations:
+  {{- toYaml (merge (include "sentinel.sidecar.annotations" . | fromYaml) .Values.podAnnotations) | nindent 2 }}
 initContainers:
   - restartPolicy: Always
     {{- include "sentinel.container" . | nindent 4 }}
@@ -82,4 +86,7 @@ volumes:
   {{- include "sentinel.volumes" . | nindent 2 }}
 securityContext:
   {{- toYaml .Values.podSecurityContext | nindent 2 }}
+{{ include "sentinel.pullSecrets" . | default "imagePullSecrets: []" }}
+enableServiceLinks: false
+terminationGracePeriodSeconds: {{ .Values.terminationGracePeriodSeconds }}
 {{- end }}
