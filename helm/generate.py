@@ -91,6 +91,7 @@ def definitions() -> dict[str, Any]:
         "object": {"type": "object"},
         "objects": {"type": "array", "items": {"type": "object"}},
         "strings": {"type": "object", "additionalProperties": {"type": "string"}},
+        **_kubernetes(),
         "port": {"type": "integer", "minimum": 1, "maximum": 65535},
         "duration": {"type": "string", "pattern": "^([0-9]+(ms|s|m|h))*$"},
         "rateLimitFiles": {
@@ -121,6 +122,36 @@ def definitions() -> dict[str, Any]:
         },
         "policy": policy,
         **inner,
+    }
+
+
+def _kubernetes() -> dict[str, Any]:
+    """Return what a cluster takes: labels, a number or share of pods, how they are replaced, peers."""
+
+    def only(**properties: Any) -> dict[str, Any]:  # noqa: ANN401  any JSON
+        return {"type": "object", "additionalProperties": False, "properties": properties}
+
+    text = {"type": "string", "maxLength": 63, "pattern": "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"}
+    selector = {"$ref": "#/definitions/labelSelector"}
+    block = only(cidr={"type": "string", "minLength": 1}, **{"except": {"type": "array"}})
+    peer = only(podSelector=selector, namespaceSelector=selector, ipBlock={**block, "required": ["cidr"]})
+    return {
+        "labels": {"type": "object", "additionalProperties": text},
+        "labelSelector": only(
+            matchLabels={"$ref": "#/definitions/labels"}, matchExpressions={"$ref": "#/definitions/objects"}
+        ),
+        "peers": {"type": "array", "items": {**peer, "minProperties": 1}},
+        "pods": {
+            "type": ["integer", "string", "null"],
+            "minimum": 0,
+            "pattern": "^([0-9]+|[0-9]{1,2}%|100%)$",
+        },
+        "updateStrategy": only(
+            type={"enum": ["RollingUpdate", "Recreate"]},
+            rollingUpdate=only(
+                maxSurge={"$ref": "#/definitions/pods"}, maxUnavailable={"$ref": "#/definitions/pods"}
+            ),
+        ),
     }
 
 

@@ -45,6 +45,7 @@ autoscaling.metrics: without a target for CPU or memory it needs at least one
 {{- if and (not (kindIs "invalid" $v.podDisruptionBudget.minAvailable)) (not (kindIs "invalid" $v.podDisruptionBudget.maxUnavailable)) }}
 podDisruptionBudget.minAvailable: set it or maxUnavailable, not both
 {{- end }}
+{{- include "sentinel.clusterProblems" . }}
 {{- $urls := list -}}
 {{- if $v.redis.url }}{{ $urls = append $urls "redis.url" }}{{ end -}}
 {{- if $v.redis.urlSecret.name }}{{ $urls = append $urls "redis.urlSecret.name" }}{{ end -}}
@@ -124,6 +125,37 @@ metrics.dashboard.enabled: this copy of the chart has no files/dashboard.json
 {{- range $v.extraEnv }}
 {{- if or (hasKey $own .name) (has .name (list "REDIS_URL" "WORKERS")) }}
 extraEnv: {{ .name }} is set by the chart from its own value
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* What a cluster would refuse, or what would keep it from doing its work. */}}
+{{- define "sentinel.clusterProblems" -}}
+{{- $v := .Values -}}
+{{- $sidecar := eq $v.mode "sidecar" -}}
+{{- $name := include "sentinel.fullname" . -}}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) }}
+fullnameOverride: {{ $name | quote }}, made of the release's name, cannot be a Service's: small letters, digits and - that begin with a letter; set it
+{{- end }}
+{{- $rolling := default dict $v.updateStrategy.rollingUpdate }}
+{{- if and (ne $v.updateStrategy.type "Recreate") (has (toString $rolling.maxSurge) (list "0" "0%")) (has (toString $rolling.maxUnavailable) (list "0" "0%")) }}
+updateStrategy.rollingUpdate: maxSurge and maxUnavailable are both 0, so no pod could be replaced
+{{- end }}
+{{- $pods := ternary $v.autoscaling.minReplicas $v.replicaCount $v.autoscaling.enabled }}
+{{- $stay := $v.podDisruptionBudget.minAvailable | toString }}
+{{- if and $v.podDisruptionBudget.enabled (or (eq $stay "100%") (and $pods (regexMatch "^[0-9]+$" $stay) (ge (int $stay) (int $pods)))) }}
+podDisruptionBudget.minAvailable: {{ $stay }} of {{ with $pods }}{{ . }} pods{{ else }}all pods{{ end }} lets none go, so no node could be drained; lower it, or set maxUnavailable
+{{- end }}
+{{- $grace := int $v.terminationGracePeriodSeconds }}
+{{- $app := $v.app.preStopSeconds }}
+{{- with $v.app.lifecycle.preStop }}{{ $app = dig "sleep" "seconds" 0 . }}{{ end }}
+{{- $waits := dict "lifecycle.preStop" (dig "preStop" "sleep" "seconds" 0 $v.lifecycle) }}
+{{- if and $sidecar $v.app.enabled }}
+{{- $_ := set $waits (ternary "app.lifecycle.preStop" "app.preStopSeconds" (hasKey $v.app.lifecycle "preStop")) $app }}
+{{- end }}
+{{- range $value, $seconds := $waits }}
+{{- if and $seconds (gt (add $seconds 10) $grace) }}
+{{ $value }}: {{ $seconds }} s and Sentinel's drain of 10 s are more than terminationGracePeriodSeconds ({{ $grace }})
 {{- end }}
 {{- end }}
 {{- end }}
