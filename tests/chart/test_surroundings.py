@@ -161,6 +161,8 @@ def test_monitors_find_the_metrics_and_name_the_job(ci: dict[str, Rendered]) -> 
     assert [labels] == [one for one in others if wanted.items() <= one.items()], "or pods are scraped twice"
     assert {monitor["spec"]["endpoints"][0]["port"]} == {port["name"] for port in service["spec"]["ports"]}
     assert "prometheus" == monitor["metadata"]["labels"]["release"]
+    # Alerts look for a job with "sentinel" in it, and this chart is called otherwise (nameOverride).
+    assert ("gate", "sentinel") == (labels["app.kubernetes.io/name"], labels[monitor["spec"]["jobLabel"]])
     pods_monitor = ci["sidecar-full"].one("PodMonitor")["spec"]
     template = ci["sidecar-full"].one("Deployment")["spec"]["template"]
     pod_labels = template["metadata"]["labels"]
@@ -168,3 +170,38 @@ def test_monitors_find_the_metrics_and_name_the_job(ci: dict[str, Rendered]) -> 
     assert "sentinel" == pod_labels[pods_monitor["jobLabel"]]
     (port,) = containers(ci["sidecar-full"].one("Deployment"))["sentinel"]["ports"]
     assert pods_monitor["podMetricsEndpoints"][0]["port"] == port["name"]
+
+
+@pytest.mark.parametrize(
+    ("values", "asked"),
+    [
+        ({}, "250m"),
+        ({"mode": "sidecar", "app": {"example": True}}, "100m"),
+        ({"resources": {"requests": {"cpu": "1"}}}, "1"),
+        ({"resources": {"limits": {"cpu": "100m"}}}, None),
+    ],
+    ids=str,
+)
+def test_the_request_for_cpu_goes_by_the_mode(helm: Helm, values: dict[str, Any], asked: str | None) -> None:
+    """An autoscaler aims at a share of it."""
+    resources = containers(helm.render(values).one("Deployment"))["sentinel"]["resources"]
+
+    assert asked == resources["requests"].get("cpu")
+    assert "128Mi" == resources["requests"]["memory"]
+
+
+def test_hooks_run_where_the_others_do(helm: Helm) -> None:
+    bears = [{"key": "edge", "operator": "Exists"}]
+    rendered = helm.render(
+        {
+            "nodeSelector": {"pool": "edge"},
+            "tolerations": bears,
+            "checkConfig": {"enabled": True},
+            "policy": {"content": {"plans": {}}},
+            "redis": {"bundled": {"enabled": True}},
+        }
+    )
+    for kind in ("Deployment", "StatefulSet", "Job", "Pod"):
+        spec = rendered.one(kind, "-test" if kind == "Pod" else "")["spec"]
+        pod = spec if kind == "Pod" else spec["template"]["spec"]
+        assert ({"pool": "edge"}, bears) == (pod["nodeSelector"], pod["tolerations"])

@@ -32,7 +32,7 @@ lifecycle:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 resources:
-  {{- toYaml .Values.resources | nindent 2 }}
+  {{- include "sentinel.resources" . | nindent 2 }}
 securityContext:
   {{- toYaml .Values.securityContext | nindent 2 }}
 volumeMounts:
@@ -67,6 +67,26 @@ exec:
     - liveness
     {{- end }}
 {{- end -}}
+{{- end }}
+
+{{/* Resources of Sentinel: a request for CPU that nobody has set goes by the mode, and never above a limit. */}}
+{{- define "sentinel.resources" -}}
+{{- $given := deepCopy .Values.resources -}}
+{{- if not (or (dig "requests" "cpu" "" $given) (dig "limits" "cpu" "" $given)) -}}
+{{- $cpu := ternary "250m" "100m" (eq .Values.mode "service") -}}
+{{- $given = merge (dict "requests" (dict "cpu" $cpu)) $given -}}
+{{- end -}}
+{{ toYaml $given }}
+{{- end }}
+
+{{/* On which nodes the pods of hooks may run: on those of all the others. */}}
+{{- define "sentinel.placement" -}}
+{{- range $key := list "nodeSelector" "tolerations" }}
+{{- with index $.Values $key }}
+{{ $key }}:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{/* What pods of both modes have in common, behind `spec:`. */}}
