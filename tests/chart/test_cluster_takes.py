@@ -69,6 +69,14 @@ def sleeps(seconds: int) -> dict[str, Any]:
     [
         ({**SIDECAR, "app": {"example": True, "preStopSeconds": 60}}, "app.preStopSeconds: 60 s and"),
         ({**SIDECAR, "app": {"example": True, **sleeps(21)}}, "app.lifecycle.preStop: 21 s and"),
+        (
+            {**SIDECAR, "envoy": {"existingConfigMap": "own", "unprotectedPaths": ["/up"]}},
+            "envoy.unprotectedPaths: envoy.existingConfigMap is set",
+        ),
+        (
+            {**SIDECAR, "envoy": {"existingConfigMap": "own", "trustedHops": 1}},
+            "envoy.trustedHops: envoy.existingConfigMap is set",
+        ),
         (sleeps(21), "lifecycle.preStop: 21 s and Sentinel's drain of 10 s are more than"),
         (stays(2), "podDisruptionBudget.minAvailable: 2 of 2 pods lets none go"),
         (

@@ -44,8 +44,10 @@ def test_there_is_an_install_for_each_mode() -> None:
 
 @pytest.mark.parametrize("command", installs())
 def test_the_command_installs_pods(helm: Helm, command: str) -> None:
-    values = values_of(command)
-    rendered = helm.render(values, release=command.split()[2])
+    values, release = values_of(command), command.split()[2]
+    rendered = helm.render(values, release=release)
+
+    assert f" -n {release} " in command
 
     image = containers(rendered.one("Deployment"))["sentinel"]["image"]
     assert f"{values['image']['registry']}/sentinel:{__version__}" == image

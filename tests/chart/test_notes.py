@@ -201,3 +201,20 @@ def test_the_notes_warn_of_a_network_policy_that_names_nobody(
     peers = [{"podSelector": {"matchLabels": {"a": "b"}}}]
     named = {"enabled": True, "from": peers, "adminFrom": peers}
     assert "WARNING: networkPolicy" not in helm.render({**values, "networkPolicy": named}).notes
+
+
+@pytest.mark.parametrize(
+    ("probe", "told"),
+    [
+        ({"path": "/ready", "port": 3000}, True),
+        ({"port": 3000}, True),
+        ({"path": "/healthz?full=1", "port": 3000}, False),
+        ({"path": "/ready", "port": 8080}, False),
+    ],
+    ids=str,
+)
+def test_the_notes_warn_of_probes_that_use_up_a_limit(helm: Helm, probe: dict[str, Any], told: bool) -> None:
+    app = {"example": True, "readinessProbe": {"httpGet": probe}}
+    values = {"mode": "sidecar", "app": app, "envoy": {"unprotectedPaths": ["/healthz"]}}
+
+    assert told == ("WARNING: app.readinessProbe asks Envoy for /" in helm.render(values).notes)

@@ -31,7 +31,8 @@ POLICY = {
     "stages": {"breaker": False},  # as Helm reads a bare `off`
 }
 RULE = {"key": "path", "value": "/limited", "rate_limit": {"unit": "day", "requests_per_unit": 1}}
-LIMITS = {"shop.yaml": {"domain": "chart", "descriptors": [RULE]}}
+PROBED = "/up?by=kubelet"
+LIMITS = {"shop.yaml": {"domain": "chart", "descriptors": [RULE, {**RULE, "value": PROBED}]}}
 
 
 class Pod:
@@ -211,7 +212,7 @@ async def test_probes_of_an_unprotected_path_pass_when_the_anonymous_tenant_has_
 
     assert 429 in await statuses("/other")
     before = await decided(sentinel)
-    assert [200] * 160 == await statuses("/up?by=kubelet")
+    assert [200] * 160 == await statuses(PROBED)
     assert before == await decided(sentinel)
     # What is not the exact path is decided on.
     await asyncio.to_thread(get, port, "/up/")

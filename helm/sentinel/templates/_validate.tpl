@@ -153,6 +153,13 @@ podDisruptionBudget.minAvailable: {{ $stay }} of {{ with $pods }}{{ . }} pods{{ 
 {{- if and $sidecar $v.app.enabled }}
 {{- $_ := set $waits (ternary "app.lifecycle.preStop" "app.preStopSeconds" (hasKey $v.app.lifecycle "preStop")) $app }}
 {{- end }}
+{{- if and $sidecar $v.envoy.existingConfigMap }}
+{{- range $value, $set := dict "envoy.unprotectedPaths" $v.envoy.unprotectedPaths "envoy.trustedHops" $v.envoy.trustedHops "app.protocol" (eq $v.app.protocol "h2c") }}
+{{- if $set }}
+{{ $value }}: envoy.existingConfigMap is set, so it has to say this
+{{- end }}
+{{- end }}
+{{- end }}
 {{- range $value, $seconds := $waits }}
 {{- if and $seconds (gt (add $seconds 10) $grace) }}
 {{ $value }}: {{ $seconds }} s and Sentinel's drain of 10 s are more than terminationGracePeriodSeconds ({{ $grace }})
