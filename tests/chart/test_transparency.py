@@ -92,6 +92,9 @@ def test_a_websocket_reaches_the_app_and_outlives_the_timeout_of_requests(
     with envoy_before(helm, short_folder, upgrading_app, **limited) as port:
         assert (b"HTTP/1.1 101 Switching Protocols", b"hello") == upgraded(port, "websocket")
         assert (b"HTTP/1.1 403 Forbidden", b"") == upgraded(port, "other")
+        # So the page says: a header with an underscore does not get that far.
+        underscored = "websocket\r\nx_tenant_id: acme"
+        assert (b"HTTP/1.1 400 Bad Request", b"") == upgraded(port, underscored)
     with envoy_before(helm, short_folder, upgrading_app, envoy={"upgrades": []}) as port:
         assert (b"HTTP/1.1 403 Forbidden", b"") == upgraded(port, "websocket")
 
@@ -126,6 +129,14 @@ def test_a_grpc_app_is_reached_by_h2c_and_a_timeout_of_none_lets_it_take_its_tim
             asked(port)
     finally:
         server.stop(None)
+
+
+@pytest.mark.parametrize(("protocol", "told"), [("http", "http"), ("h2c", "kubernetes.io/h2c")])
+def test_the_service_tells_an_ingress_what_the_app_speaks(helm: Helm, protocol: str, told: str) -> None:
+    rendered = helm.render({"mode": "sidecar", "app": {"example": True, "protocol": protocol}})
+
+    (port,) = rendered.one("Service", "rel-sentinel")["spec"]["ports"]
+    assert told == port["appProtocol"]
 
 
 def test_without_a_timeout_sentinel_has_its_own_default(helm: Helm) -> None:
