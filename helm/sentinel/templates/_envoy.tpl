@@ -59,23 +59,7 @@ static_resources:
               domains:
               - '*'
               routes:
-              {{- range $path := .Values.envoy.unprotectedPaths }}
-              - name: unprotected
-                match:
-                  path: {{ $path | quote }}
-                route:
-                  cluster: upstream
-                  timeout: {{ include "sentinel.duration" $.Values.config.requestTimeoutMs }}
-                typed_per_filter_config:
-                  envoy.filters.http.ext_authz:
-                    '@type': type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute
-                    disabled: true
-                  {{- if $.Values.envoy.rateLimitDomain }}
-                  envoy.filters.http.ratelimit:
-                    '@type': type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimitPerRoute
-                    vh_rate_limits: IGNORE
-                  {{- end }}
-              {{- end }}
+              {{- include "sentinel.unprotectedRoutes" . | nindent 14 }}
               - name: all
                 match:
                   prefix: /
@@ -155,23 +139,7 @@ static_resources:
           access_log:
           - name: envoy.access_loggers.http_grpc
             filter:
-              {{- with .Values.envoy.unprotectedPaths }}
-              # What nobody decided on is not Sentinel's to count.
-              {{- $quoted := list }}
-              {{- range . }}{{ $quoted = append $quoted (regexQuoteMeta .) }}{{ end }}
-              and_filter:
-                filters:
-                - not_health_check_filter: {}
-                - header_filter:
-                    header:
-                      name: ":path"
-                      string_match:
-                        safe_regex:
-                          regex: {{ printf "^(%s)([?].*)?$" (join "|" $quoted) | quote }}
-                      invert_match: true
-              {{- else }}
-              not_health_check_filter: {}
-              {{- end }}
+              {{- include "sentinel.logFilter" . | nindent 14 }}
             typed_config:
               '@type': type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig
               common_config:
