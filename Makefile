@@ -36,7 +36,7 @@ demo: $(STAMP) ## start Redis, Sentinel, an upstream and Envoy, and show decisio
 
 # Tests that compute, or start servers and measure no time, share the cores. The others have the machine to themselves.
 SHARING := tests/chart tests/compat tests/deploy tests/documents tests/interop tests/property tests/sim tests/unit \
-  tests/wire_conformance tests/e2e/test_envoy_config.py
+  tests/wire_conformance $(addprefix tests/e2e/test_,acting.py debugging.py debugging_page.py envoy_config.py)
 
 test: lint tools $(CHART_STAMP) ## lint, check the layers, run every test (ARGS='-k window' narrows, ARGS=tests/store, too)
 ifneq (,$(findstring tests/,$(ARGS)))
