@@ -10,7 +10,7 @@ GO_TOOLS := $(GO_BIN)/grpcurl $(GO_BIN)/h2spec
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test debugging-docs peer bench fuzz fuzz-guided sim sim-check lint tools chromium screenshots format
-.PHONY: prometheus promtool image-check dashboard protos schema chart chart-tools release dist examples clean
+.PHONY: alerts-mutants prometheus promtool image-check dashboard protos schema chart chart-tools release dist examples clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -89,6 +89,9 @@ promtool: .tools/bin/promtool ## build promtool where there is no apt-get (needs
 	@mkdir -p $(GO_BIN)
 	@echo "building promtool (once)" >&2
 	@GOBIN=$(CURDIR)/$(GO_BIN) GOFLAGS=-trimpath go install github.com/prometheus/prometheus/cmd/promtool@v0.316.0
+
+alerts-mutants: tools $(STAMP) ## change each number of the alerts: a case must fail each time (two minutes; ARGS=FailOpen narrows)
+	@cd tests && ../$(BIN)/python -m support.alert_mutants $(ARGS)
 
 dashboard: $(STAMP) ## write deploy/grafana/sentinel.json from its rows
 	@$(BIN)/python deploy/grafana/dashboard.py

@@ -115,7 +115,7 @@ def ports(*names: str) -> dict[str, int]:
 async def sidecar(
     helm: Helm, module_folder: Path, shared_redis: RedisServer
 ) -> AsyncIterator[tuple[Pod, Sentinel, int]]:
-    at = ports("http", "envoy_admin", "app", "admin")
+    at = ports("http", "envoy_admin", "app", "admin", "envoy_metrics")
     values: dict[str, Any] = {
         "mode": "sidecar",
         "config": {
@@ -131,6 +131,7 @@ async def sidecar(
             "checkTimeoutMs": 5000,
             "rateLimitDomain": "chart",
         },
+        "metrics": {"envoy": {"port": at["envoy_metrics"]}},
         "app": {"example": True, "port": at["app"]},
         "policy": {"content": POLICY},
         "rateLimit": {"files": LIMITS},
@@ -160,9 +161,9 @@ async def sidecar(
         assert 0 == sentinel.stop()
 
 
-def get(port: int, path: str = "/", **headers: str) -> tuple[int, dict[str, str], bytes]:
+def get(port: int, path: str = "/", method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    asked = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=named)
+    asked = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=named, method=method)
     opener = urllib.request.build_opener(Passive)
     with opener.open(asked, timeout=10) as reply:
         return reply.status, {name.lower(): value for name, value in reply.headers.items()}, reply.read()
@@ -195,6 +196,30 @@ async def test_the_rate_limit_files_hold_there_too(sidecar: tuple[Pod, Sentinel,
     statuses = [(await asyncio.to_thread(get, port, "/limited", x_shop="acme"))[0] for _ in range(2)]
 
     assert [200, 429] == statuses
+
+
+async def test_envoys_metrics_are_for_all_and_nothing_else_of_its_admin_interface_is(
+    sidecar: tuple[Pod, Sentinel, int],
+) -> None:
+    pod, _, _ = sidecar
+    (port,) = [
+        one["containerPort"] for one in pod.containers["envoy"]["ports"] if one["name"] == "envoy-metrics"
+    ]
+    status, headers, body = await asyncio.to_thread(get, port, "/stats/prometheus")
+
+    assert 200 == status
+    assert headers["content-type"].startswith("text/plain")
+    assert b'envoy_http_ext_authz_ok{envoy_ext_authz_prefix="sentinel"' in body
+    elsewhere = [
+        "/", "/quitquitquit", "/config_dump", "/stats", "/stats/", "/stats/prometheus/", "/STATS/PROMETHEUS",
+        "/stats/prometheus/../../quitquitquit", "//stats/prometheus",
+        "/stats/prometheus%2f..%2f..%2fquitquitquit",
+    ]  # fmt: skip
+    tried = {path: (await asyncio.to_thread(get, port, path))[0] for path in elsewhere}
+    assert dict.fromkeys(elsewhere, 404) == tried
+    for path in ("/quitquitquit", "/stats/prometheus"):
+        assert 404 == (await asyncio.to_thread(get, port, path, method="POST"))[0]
+    assert 200 == (await asyncio.to_thread(get, port, "/stats/prometheus?usedonly"))[0]
 
 
 async def test_helm_test_asks_through_envoy(sidecar: tuple[Pod, Sentinel, int]) -> None:
