@@ -148,7 +148,7 @@ class RateLimiting:
             deleted = await self._store.reset(keys)
         except StoreError as error:
             raise StoreAwayError(str(error)) from error
-        logger.warning("rate limit reset", extra={"domain": domain, "rule": found.rule})
+        logger.warning("rate limit reset", extra={"domain": domain, "rule": found.path})
         return {"rule": found.rule, "counters": len(keys), "deleted": deleted}
 
     async def refund(self, domain: str, entries: Sequence[tuple[str, str]], hits: int) -> dict[str, Any]:
@@ -171,7 +171,7 @@ class RateLimiting:
         outcome = step if isinstance(step, (Outcome, Problem)) else await settled
         if not isinstance(outcome, Outcome):
             raise StoreAwayError("it did not answer in time")
-        logger.warning("rate limit refund", extra={"domain": domain, "rule": found.rule, "hits": hits})
+        logger.warning("rate limit refund", extra={"domain": domain, "rule": found.path, "hits": hits})
         return {"rule": found.rule, "refunded": hits, "remaining": outcome.statuses[0].remaining}
 
     def _match(self, domain: str, entries: Sequence[tuple[str, str]]) -> Match:

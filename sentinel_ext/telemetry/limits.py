@@ -161,7 +161,7 @@ class LimitLog:
         else:
             word = "over limit" if outcome.over else "within limits"
             pairs = zip(plan.lines, outcome.statuses, strict=True)
-            fields["rules"] = [line.rule for line, status in pairs if status.over]
+            fields["rules"] = [line.path for line, status in pairs if status.over]
             fields["limits"] = [
                 status.limit.name for status in outcome.statuses if status.over and status.limit
             ]
