@@ -127,9 +127,7 @@ class TracedRateLimits(RateLimits):
             return outcome
         return _Waiting(outcome, lambda: self._end(begun, query or parse(message), CANCELLED))
 
-    def _end(
-        self, begun: Begun, asked: Plan | Query | None, outcome: Ending | None
-    ) -> None:
+    def _end(self, begun: Begun, asked: Plan | Query | None, outcome: Ending | None) -> None:
         """End the span of a request, once: who comes first knows best how it went."""
         if begun[0].is_over:
             return

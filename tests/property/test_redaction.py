@@ -144,7 +144,7 @@ def span_of(attributes: dict[str, Any], text: str) -> ReadableSpan:
         context,
         resource=Resource({}),
         attributes=attributes,
-        events=[Event("exception", attributes, 1), Event("b", {"exception.message": text}, 2)],
+        events=[Event("exception", attributes, 1), Event(text, {"exception.message": text}, 2)],
         links=[Link(context, attributes)],
         status=Status(StatusCode.ERROR, text),
         start_time=1,

@@ -64,7 +64,8 @@ class Line:
     """
 
     __slots__ = (
-        "descriptor", "first", "fixed", "hits", "last", "metadata", "path", "quota", "rule", "shadow", "tally",
+        "descriptor", "first", "fixed", "hits", "last", "metadata", "path", "quota", "rule", "shadow",
+        "tally",
     )  # fmt: skip
 
     def __init__(self, descriptor: Descriptor, hits: int, match: Match | None, *, all_quota: bool) -> None:
