@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 HIDDEN: Final = "***"
 
 # Without one of these nothing stands between a name or a scheme and its value.
-_SUSPICIOUS = re.compile(r"[:=,>\s+%\"']").search
+_SUSPICIOUS = re.compile(r"[:=,>\s+%\"'\\]").search
 # A problem of ours, `FILE:LINE:COLUMN: path: message`: what the path names is no secret's name.
 _PROBLEM = re.compile(r"[^:=\"'\r\n]{1,512}:\d{1,9}:\d{1,9}: [^\r\n]*\Z").match
 # The line before one of source in a traceback, which names variables, and shows no value but in quotes.
@@ -20,7 +20,7 @@ _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]{0,30}://")
 # From behind `://` on; a quote ends it unless it is inside of a word.
 _URL_REST = re.compile(r"(?:[^\s\"'<>]{1,512}+|[\"'](?=\w)){0,4}+")
 _AUTHORITY = re.compile(r"[^/?#]*")
-_BETWEEN: Final = r"(?:[\s:+]|%20|\\*[\"'])+(?:b(?=\\*[\"']))?\\*[\"']?"
+_BETWEEN: Final = r"(?:[\s:+]|%20|\\+[tnr]|\\*[\"'])+(?:b(?=\\*[\"']))?\\*[\"']?"
 _CREDENTIALS: Final = r"[A-Za-z0-9._~+/=-]{4,}"
 # Words that follow "basic" have no digit and no capital letter inside.
 _BASE64: Final = (
@@ -50,9 +50,9 @@ _NAME = re.compile(
     r"(?P<colon>\\*[\"']?\]?\s*:\s*)(?!//)"
     r"|\\*[\"']?\]?\s*(?::=|=>|->|==?)\s*"
     r"|(?<=-)>\s*"
-    r"|\\*[\"']?[\s,]+\\*[\"']?(?:raw_)?value\\*[\"']?\s*[:=]\s*"
+    r"|\\*[\"']?(?:[\s,]|\\+[tnr])+\\*[\"']?(?:raw_)?value\\*[\"']?\s*[:=]\s*"
     r"|(?P<comma>\\*[\"']\s*,\s*)(?=[bBuU]?\\*[\"'\[({])"
-    r"|(?(option)\s+(?=\S)|(?!))"
+    r"|(?(option)(?:\s|\\+[tnr])+(?=\S)|(?!))"
     r")"
 )
 _OPENS_PAIR = re.compile(r"(?:\(|[\[,(]\s*\[)\s*[bBuU]?\\*[\"']\Z").search

@@ -27,14 +27,14 @@ class Match(msgspec.Struct, frozen=True):
         limits: of the node.
         identity: the entries that tell counters apart; a shared pattern stands for its values.
         rule: the metric's label: `key_value` of each level joined by dots, as far as the rules show values.
-        path: the same with the rules' own values alone, none of a request's: for logs.
+        path: key and value of each level as the rules name them, "" for any: no value of a request.
     """
 
     node: Node
     limits: tuple[Limit, ...]
     identity: tuple[tuple[str, str], ...]
     rule: str
-    path: str
+    path: tuple[tuple[str, str], ...]
 
 
 def match(rules: Rules, domain: str, entries: Sequence[tuple[str, str]]) -> Match | None:
@@ -52,13 +52,14 @@ def match(rules: Rules, domain: str, entries: Sequence[tuple[str, str]]) -> Matc
         if node is None:
             return None
         identity.append((key, node.value if node.share_threshold else value))
-        path.append(_joined(key, node.value))
-        labels.append(path[-1] if node.share_threshold or not node.value_to_metric else _joined(key, value))
+        path.append((key, node.value))
+        is_shown = node.value_to_metric and not node.share_threshold
+        labels.append(_joined(key, value if is_shown else node.value))
     if not node.limits:
         return None
     if node.detailed_metric:
         labels = [_joined(*entry) for entry in identity]
-    return Match(node, node.limits, tuple(identity), ".".join(labels), ".".join(path))
+    return Match(node, node.limits, tuple(identity), ".".join(labels), tuple(path))
 
 
 def _child(node: Node, key: str, value: str) -> Node | None:
@@ -99,7 +100,7 @@ def overridden(domain: str, entries: Sequence[tuple[str, str]], override: Overri
         requests=override.requests, window_us=UNIT_SECONDS[override.unit] * US_PER_S, unit=override.unit
     )
     rule = ".".join(_joined(*entry) for entry in entries)
-    return Match(_NO_RULE, (limit,), tuple(entries), rule, ".".join(key for key, _ in entries))
+    return Match(_NO_RULE, (limit,), tuple(entries), rule, tuple((key, "") for key, _ in entries))
 
 
 def replaced(limits: Sequence[Sequence[Limit]]) -> list[tuple[Limit, ...]]:

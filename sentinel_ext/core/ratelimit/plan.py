@@ -59,7 +59,7 @@ class Line:
     Attributes:
         first, last: its parts are `plan.parts[first:last]`.
         fixed: its status where no counter has a say.
-        rule, path: of its match; "" for none.
+        rule, path: of its match; empty without one.
         tally: of its rule; None without a counter.
     """
 
@@ -72,7 +72,8 @@ class Line:
         """Start without parts."""
         self.descriptor = descriptor
         self.hits = hits
-        self.rule, self.path = ("", "") if match is None else (match.rule, match.path)
+        self.rule = "" if match is None else match.rule
+        self.path = () if match is None else match.path
         self.metadata: Mapping[str, Any] | None = None if match is None else match.node.metadata
         self.shadow = match is not None and match.node.shadow
         self.quota = all_quota or (match is not None and match.node.quota)

@@ -174,7 +174,7 @@ descriptors:
 
     assert found is not None
     assert ("path_/api/*.user_u", (("path", "/api/*"), ("user", "u"))) == (found.rule, found.identity)
-    assert "path_/api/*.user" == found.path
+    assert (("path", "/api/*"), ("user", "")) == found.path
 
 
 @pytest.mark.parametrize("shown", ["detailed_metric", "value_to_metric"])
@@ -188,11 +188,11 @@ descriptors:
     rules = parse_rules({"a.yaml": text}, merge=False, lenient=False)
     found, named = (match(rules, "d", [("api_key", value)]) for value in ("sk-live-4f9a", "free"))
 
-    assert ("api_key_sk-live-4f9a", "api_key") == (found.rule, found.path)
-    assert ("api_key_free", "api_key_free") == (named.rule, named.path)
+    assert ("api_key_sk-live-4f9a", (("api_key", ""),)) == (found.rule, found.path)
+    assert ("api_key_free", (("api_key", "free"),)) == (named.rule, named.path)
 
 
 def test_an_overrides_values_are_in_the_label_alone():
     found = overridden("d", [("api_key", "sk-live-4f9a"), ("path", "")], Override(1, Unit.DAY))
 
-    assert ("api_key_sk-live-4f9a.path", "api_key.path") == (found.rule, found.path)
+    assert ("api_key_sk-live-4f9a.path", (("api_key", ""), ("path", ""))) == (found.rule, found.path)
