@@ -45,7 +45,7 @@ SECRET = "hunter2"
         f"Bearer%20{SECRET}",
         f"Bearer\t{SECRET}",
         f"Bearer+{SECRET}",
-        f"b'key: \"cookie\"\\nvalue: \"{SECRET}\"'",
+        f'b\'key: "cookie"\\nvalue: "{SECRET}"\'',
         f"b'Bearer\\t{SECRET}'",
         f"b'--password\\t{SECRET}'",
         f"Bearer'{SECRET}'",
@@ -158,8 +158,8 @@ def test_time_level_and_logger_stay_whatever_is_named():
     [
         "authorization", "://", "x://y:", "=", "a", "a ", " ", "\\", "'", '"', "password", "password: ",
         "password=[", "('password', ", "Bearer ", 'Bearer " ', "--a ", "eyJ", "key: 'a', ", "@", "redis://a:b@",
-        "Basic ", "Basic aaaaaaaa", "('Basic', '", "Digest a=", "password->", "a:1:2: ", "basic\\", "-", ".value",
-        'File "x", line 1\ntoken=', "\ntoken=", "[['token', '", "a.v3.A", "%20",
+        "Basic ", "Basic aaaaaaaa", "('Basic', '", "Digest a=", "password->", "a:1:2: ", "basic\\", "-",
+        ".value", 'File "x", line 1\ntoken=', "\ntoken=", "[['token', '", "a.v3.A", "%20",
     ],
 )  # fmt: skip
 def test_hostile_text_takes_no_time(piece):
