@@ -38,7 +38,7 @@ _OWN_WORDS: Final = _KEPT_KEYS | {
 }  # fmt: skip
 # Where a list of two is a name and its value; so it is within another list.
 _HOLDS_PAIRS = re.compile(
-    r"(?:^|_)(?:headers?|metadata|trailers|cookies|pairs|params|query|environ|env)$"
+    r"(?:^|_)(?:headers?|metadata|trailers|cookies|pairs?|params|query|environ|env)$"
 ).search
 _WITHIN: Final = "pairs"
 _NAME = re.compile(r"[A-Za-z0-9_.-]+").fullmatch
