@@ -10,7 +10,7 @@ GO_TOOLS := $(GO_BIN)/grpcurl $(GO_BIN)/h2spec
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test debugging-docs peer bench fuzz fuzz-guided sim sim-check lint tools chromium screenshots format
-.PHONY: prometheus promtool image-check dashboard protos schema chart chart-tools release dist examples clean
+.PHONY: alerts-mutants prometheus promtool image-check dashboard protos schema chart chart-tools release dist examples clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -36,7 +36,7 @@ demo: $(STAMP) ## start Redis, Sentinel, an upstream and Envoy, and show decisio
 
 # Tests that compute, or start servers and measure no time, share the cores. The others have the machine to themselves.
 SHARING := tests/chart tests/compat tests/deploy tests/documents tests/interop tests/property tests/sim tests/unit \
-  tests/wire_conformance tests/e2e/test_envoy_config.py
+  tests/wire_conformance $(addprefix tests/e2e/test_,acting.py debugging.py debugging_page.py envoy_config.py)
 
 test: lint tools $(CHART_STAMP) ## lint, check the layers, run every test (ARGS='-k window' narrows, ARGS=tests/store, too)
 ifneq (,$(findstring tests/,$(ARGS)))
@@ -89,6 +89,9 @@ promtool: .tools/bin/promtool ## build promtool where there is no apt-get (needs
 	@mkdir -p $(GO_BIN)
 	@echo "building promtool (once)" >&2
 	@GOBIN=$(CURDIR)/$(GO_BIN) GOFLAGS=-trimpath go install github.com/prometheus/prometheus/cmd/promtool@v0.316.0
+
+alerts-mutants: tools $(STAMP) ## change each number of the alerts: a case must fail each time (two minutes; ARGS=FailOpen narrows)
+	@cd tests && ../$(BIN)/python -m support.alert_mutants $(ARGS)
 
 dashboard: $(STAMP) ## write deploy/grafana/sentinel.json from its rows
 	@$(BIN)/python deploy/grafana/dashboard.py

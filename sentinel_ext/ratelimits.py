@@ -27,7 +27,8 @@ from sentinel_ext.services.ratelimit_traced import TracedRateLimits
 from sentinel_ext.store.base import StoreError
 from sentinel_ext.store.factory import make_limits
 from sentinel_ext.store.limit_batcher import LimitBatcher
-from sentinel_ext.telemetry.limits import LimitLog, LimitMetrics
+from sentinel_ext.telemetry.limits import LimitLog, LimitMetrics, path_of
+from sentinel_ext.telemetry.redaction import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,7 +82,9 @@ class RateLimiting:
         self.limiting = Limiting(self._planner, self._limiter, self._batcher, clock.monotonic_ns)
         self._limiter.admission = Admission(controller, clock.random_hex)
         self.metrics = LimitMetrics(metrics.registry, self._planner.tallies)
-        self._log = LimitLog(clock.monotonic_ns, settings.log_allowed_ratio)
+        redactor = Redactor(settings.log_redact or ())
+        self._is_hidden = redactor.is_hidden
+        self._log = LimitLog(clock.monotonic_ns, settings.log_allowed_ratio, redactor)
         self.limiting.observers = (self.metrics.decided, self._log.decided)
         self._headers = make_headers(settings.ratelimit_headers)
         self._publish_gauges(metrics)
@@ -148,7 +151,8 @@ class RateLimiting:
             deleted = await self._store.reset(keys)
         except StoreError as error:
             raise StoreAwayError(str(error)) from error
-        logger.warning("rate limit reset", extra={"domain": domain, "rule": found.rule})
+        rule = path_of(found, self._is_hidden)
+        logger.warning("rate limit reset", extra={"domain": domain, "rule": rule})
         return {"rule": found.rule, "counters": len(keys), "deleted": deleted}
 
     async def refund(self, domain: str, entries: Sequence[tuple[str, str]], hits: int) -> dict[str, Any]:
@@ -171,7 +175,8 @@ class RateLimiting:
         outcome = step if isinstance(step, (Outcome, Problem)) else await settled
         if not isinstance(outcome, Outcome):
             raise StoreAwayError("it did not answer in time")
-        logger.warning("rate limit refund", extra={"domain": domain, "rule": found.rule, "hits": hits})
+        rule = path_of(found, self._is_hidden)
+        logger.warning("rate limit refund", extra={"domain": domain, "rule": rule, "hits": hits})
         return {"rule": found.rule, "refunded": hits, "remaining": outcome.statuses[0].remaining}
 
     def _match(self, domain: str, entries: Sequence[tuple[str, str]]) -> Match:

@@ -31,6 +31,10 @@ def command(  # noqa: PLR0913  one parameter per option
         typer.Option(help="Where Envoy finds Sentinel, if not at the workers' addresses. May be repeated."),
     ] = None,
     envoy_admin_address: Annotated[str, typer.Option(help="Envoy's admin interface.")] = "127.0.0.1:9901",
+    metrics_address: Annotated[
+        str,
+        typer.Option(help="Show others Envoy's /stats/prometheus here, host:port, and nothing else of it."),
+    ] = "",
     check_timeout_ms: Annotated[
         int, typer.Option(min=1, max=60_000, help="How long Envoy waits for a decision.")
     ] = 200,
@@ -71,6 +75,7 @@ def command(  # noqa: PLR0913  one parameter per option
         ca_file=ca_file,
         ratelimit_domain=ratelimit_domain,
         otlp=_address("--otlp-address", otlp_address) if otlp_address else None,
+        metrics=_address("--metrics-address", metrics_address) if metrics_address else None,
     )
     text = render(options, form.value)
     if output is None:

@@ -35,6 +35,7 @@ class BootstrapOptions(msgspec.Struct, frozen=True, kw_only=True):
         headers_sent: request headers that Envoy shows Sentinel. No others: cookies and authorization stay.
         fail_open: let requests pass while Sentinel cannot be reached.
         envoy_admin: Envoy's admin interface.
+        metrics: where Envoy shows its metrics to others, and nothing else; None for nowhere.
         upstream: what the requests go to, as policy, metrics and breaker name it.
         ratelimit_domain: ask the rate limit service, too, in this domain; "" does not.
         tenant_header: its value is the descriptor `tenant`.
@@ -52,6 +53,7 @@ class BootstrapOptions(msgspec.Struct, frozen=True, kw_only=True):
     check_timeout_ms: int = CHECK_TIMEOUT_MS
     listen_host: str = "0.0.0.0"  # noqa: S104  see above
     envoy_admin: Address = Address(host="127.0.0.1", port=9901)
+    metrics: Address | None = None
     upstream: str = "default"
     ca_file: str = CA_FILE
     ratelimit_domain: str = ""
@@ -71,6 +73,7 @@ def options_from(  # noqa: PLR0913  what the settings do not say, by name
     ca_file: str = CA_FILE,
     ratelimit_domain: str = "",
     otlp: Address | None = None,
+    metrics: Address | None = None,
 ) -> BootstrapOptions:
     """Take the options from the settings that Sentinel itself runs with.
 
@@ -78,6 +81,7 @@ def options_from(  # noqa: PLR0913  what the settings do not say, by name
         sentinels: where Envoy finds Sentinel, if not at the workers' addresses (another container).
         admin_address: Envoy's admin interface.
         otlp: the collector for Envoy's own spans.
+        metrics: where Envoy shows its metrics to others.
     """
     tenant_headers = [source.name for source in policy.sources if source.kind is SourceKind.HEADER]
     traced = settings.tracing
@@ -94,6 +98,7 @@ def options_from(  # noqa: PLR0913  what the settings do not say, by name
         ca_file=ca_file,
         ratelimit_domain=ratelimit_domain,
         otlp=otlp,
+        metrics=metrics,
         trace_ratio=1.0 if traced is None else traced.ratio,
         tenant_header=tenant_headers[0] if tenant_headers else settings.tenant_header,
         envoy_admin=admin_address or Address(host="127.0.0.1", port=9901),

@@ -12,6 +12,7 @@ from envoy_data_plane.envoy.config.core import v3 as core
 
 from sentinel_ext.envoy_config.clusters import core_address, sentinel_cluster, upstream_cluster
 from sentinel_ext.envoy_config.listener import make_listener
+from sentinel_ext.envoy_config.metrics import admin_cluster, metrics_listener
 from sentinel_ext.envoy_config.tracing import otlp_cluster
 
 if TYPE_CHECKING:
@@ -25,15 +26,19 @@ _HEAD = (
 
 
 def make_bootstrap(options: BootstrapOptions) -> bootstrap.Bootstrap:
-    """Return the typed bootstrap: one listener, two clusters, admin; a third cluster for spans."""
+    """Return the typed bootstrap: a listener, two clusters, admin; what spans and metrics need."""
+    listeners = [make_listener(options)]
     clusters = [sentinel_cluster(options), upstream_cluster(options)]
     if options.otlp is not None:
         clusters.append(otlp_cluster(options.otlp))
+    if options.metrics is not None:
+        listeners.append(metrics_listener(options.metrics))
+        clusters.append(admin_cluster(options.envoy_admin))
     return bootstrap.Bootstrap(
         node=core.Node(id="sentinel-envoy", cluster="sentinel"),
         admin=bootstrap.Admin(address=core_address(options.envoy_admin)),
         static_resources=bootstrap.BootstrapStaticResources(
-            listeners=[make_listener(options)],
+            listeners=listeners,
             clusters=clusters,
         ),
     )

@@ -12,7 +12,7 @@ from sentinel_ext.core.ratelimit.outcome import Outcome, Problem
 from sentinel_ext.core.ratelimit.query import Query
 from sentinel_ext.core.traced_identify import begin_trace
 from sentinel_ext.services.ratelimit import SERVICE, RateLimits, _as_it_is
-from sentinel_ext.services.registry import Unary
+from sentinel_ext.services.registry import RequestError, Unary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     # Told of a sampled request that ended: its trace, its span's id, attributes, why it was refused, what
     # went wrong ("" for neither).
     Ended: TypeAlias = Callable[[Trace, str, dict[str, Value], str, str], None]
+    # How it went; None is a fault that was heard of elsewhere.
+    Ending: TypeAlias = "Outcome | Problem | Cancelled | Exception"
 
 
 class DecideTraced(Protocol):
@@ -114,16 +116,18 @@ class TracedRateLimits(RateLimits):
                 self._end(begun, query, None)
             return is_sent
 
-        outcome = self._decide_traced(message, parse_once, delivered, begun)
+        try:
+            outcome = self._decide_traced(message, parse_once, delivered, begun)
+        except Exception as error:
+            self._end(begun, query, error)
+            raise
         if isinstance(outcome, Problem):  # observers are told of those alone that have a plan
             self._end(begun, query, outcome)
         if isinstance(outcome, (Outcome, Problem)):
             return outcome
         return _Waiting(outcome, lambda: self._end(begun, query or parse(message), CANCELLED))
 
-    def _end(
-        self, begun: Begun, asked: Plan | Query | None, outcome: Outcome | Problem | Cancelled | None
-    ) -> None:
+    def _end(self, begun: Begun, asked: Plan | Query | None, outcome: Ending | None) -> None:
         """End the span of a request, once: who comes first knows best how it went."""
         if begun[0].is_over:
             return
@@ -149,9 +153,7 @@ class _Waiting:
         self._given_up()
 
 
-def _described(
-    asked: Plan | Query | None, outcome: Outcome | Problem | Cancelled | None
-) -> tuple[dict[str, Value], str, str]:
+def _described(asked: Plan | Query | None, outcome: Ending | None) -> tuple[dict[str, Value], str, str]:
     attributes: dict[str, Value] = {}
     if asked is not None:
         attributes["sentinel.domain"] = asked.domain
@@ -160,7 +162,9 @@ def _described(
     if outcome is CANCELLED:
         return {**attributes, "sentinel.verdict": "cancelled"}, "", "the caller gave up"
     if not isinstance(outcome, Outcome):
-        error = outcome.value if isinstance(outcome, Problem) else "internal"
+        error = "internal"  # a fault's own words are for the log
+        if isinstance(outcome, (Problem, RequestError)):
+            error = outcome.value if isinstance(outcome, Problem) else str(outcome)
         return {**attributes, "sentinel.verdict": "error"}, "", error
     attributes["sentinel.verdict"] = "over_limit" if outcome.over else "ok"
     for status in outcome.statuses:

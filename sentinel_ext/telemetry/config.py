@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from sentinel_ext.telemetry.metrics import Metrics
+
+
+# Whose word a stage's mode is.
+POLICY: Final = "policy"
+OPERATOR: Final = "operator"
 
 
 class Live(Protocol):
@@ -56,7 +61,7 @@ class _StageModes(Collector):
             labels=["stage", "mode", "source"],
         )
         for stage, modes in self._shown().items():
-            source = "policy" if modes["mode"] == modes["policy"] else "operator"
+            source = POLICY if modes["mode"] == modes["policy"] else OPERATOR
             family.add_metric([stage, modes["mode"], source], 1.0)
         yield family
 

@@ -13,13 +13,16 @@ from sentinel_ext.core.token_bucket import NANO, TokenBucket
 from sentinel_ext.telemetry.hot import HotCounter, HotHistogram, HotHistograms
 from sentinel_ext.telemetry.logging import DENIALS_PER_S, Share
 from sentinel_ext.telemetry.metrics import DECISION_BUCKETS
+from sentinel_ext.telemetry.redaction import Redactor
+from sentinel_ext.telemetry.redaction_text import HIDDEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from prometheus_client import CollectorRegistry, Metric
 
-    from sentinel_ext.core.ratelimit.plan import Plan
+    from sentinel_ext.core.ratelimit.matching import Match
+    from sentinel_ext.core.ratelimit.plan import Line, Plan
     from sentinel_ext.core.ratelimit.tallies import Tallies, Tally
     from sentinel_ext.core.timeline import Key
     from sentinel_ext.core.trace import Begun
@@ -117,11 +120,21 @@ class LimitMetrics(Collector):
             yield family
 
 
+def path_of(rule: Match | Line, is_hidden: Callable[[str], bool]) -> str:
+    """Write a rule for a log: as the metric's label, without a request's values and those of hidden keys."""
+    return ".".join(
+        f"{key}_{HIDDEN if is_hidden(key) else value}" if value else key for key, value in rule.path
+    )
+
+
 class LimitLog:
     """Logs which rule refused what: at info at most DENIALS_PER_S per second, all requests at debug."""
 
-    def __init__(self, now_ns: Callable[[], int], allowed_ratio: float = 0.0) -> None:
+    def __init__(
+        self, now_ns: Callable[[], int], allowed_ratio: float = 0.0, redactor: Redactor | None = None
+    ) -> None:
         """Log to `sentinel.ratelimit`; of the requests within their limits `allowed_ratio` at info."""
+        self._is_hidden = (redactor or Redactor()).is_hidden
         self._allowed = Share(allowed_ratio)
         self._takes_allowed = allowed_ratio > 0
         self._logger = logging.getLogger("sentinel.ratelimit")
@@ -161,7 +174,8 @@ class LimitLog:
         else:
             word = "over limit" if outcome.over else "within limits"
             pairs = zip(plan.lines, outcome.statuses, strict=True)
-            fields["rules"] = [line.rule for line, status in pairs if status.over]
+            over = [line for line, status in pairs if status.over]
+            fields["rules"] = [path_of(line, self._is_hidden) for line in over]
             fields["limits"] = [
                 status.limit.name for status in outcome.statuses if status.over and status.limit
             ]

@@ -86,16 +86,34 @@ class _Output(logging.StreamHandler[TextIO]):
 
     lost = 0
 
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._told: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line; logging lets a RecursionError pass, which would end the writer's thread."""
+        try:
+            super().emit(record)
+        except RecursionError:
+            self.handleError(record)
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
-        """Tell of a full disk or a pipe that nobody reads in a line, instead of a traceback for each line."""
+        """Tell of a full disk, a pipe that nobody reads or a line that cannot be made, each in one line.
+
+        A traceback would show the record's arguments, and an error's own words may, too.
+        """
         error = sys.exc_info()[1]
-        if not isinstance(error, OSError):
-            super().handleError(record)
-            return
         self.lost += 1
-        if self.lost == 1 and sys.stderr is not None:
-            with contextlib.suppress(OSError):
-                sys.stderr.write(f"sentinel-ext: log lines cannot be written: {error.strerror or error}\n")
+        kind = type(error).__name__
+        if isinstance(error, OSError):
+            told, text = "OSError", f"log lines cannot be written: {error.strerror or kind}"
+        else:
+            where = f"{record.name}, level {record.levelname.lower()}"
+            told, text = "", f"a log line of {where}, cannot be made: {kind} (told once)"
+        if told not in self._told and sys.stderr is not None:
+            self._told.add(told)
+            with contextlib.suppress(OSError, ValueError):
+                sys.stderr.write(f"sentinel-ext: {text}\n")
 
 
 class _Listener(QueueListener):

@@ -10,30 +10,52 @@ if TYPE_CHECKING:
 
 HIDDEN: Final = "***"
 
-# Without one of these there is neither name nor scheme.
-_SUSPICIOUS = re.compile(r"[:=, ]").search
+# Without one of these nothing stands between a name or a scheme and its value.
+_SUSPICIOUS = re.compile(r"[:=,>\s+%\"'\\]").search
+# A problem of ours, `FILE:LINE:COLUMN: path: message`: what the path names is no secret's name.
+_PROBLEM = re.compile(r"[^:=\"'\r\n]{1,512}:\d{1,9}:\d{1,9}: [^\r\n]*\Z").match
+# The line before one of source in a traceback, which names variables, and shows no value but in quotes.
+_FRAME = re.compile(r"[\s|+]{0,64}File \"[^\"\n]{1,512}\", line \d").match
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]{0,30}://")
 # From behind `://` on; a quote ends it unless it is inside of a word.
 _URL_REST = re.compile(r"(?:[^\s\"'<>]{1,512}+|[\"'](?=\w)){0,4}+")
 _AUTHORITY = re.compile(r"[^/?#]*")
-_SCHEMES = re.compile(
-    r"\b(Bearer|Basic|Digest|Negotiate)((?:[\s:+]|%20|\\*[\"'],?)+(?:b(?=\\*[\"']))?\\*[\"']?)"
-    r"(?:\w+=[^\r\n]*|[A-Za-z0-9._~+/=-]{4,})",
-    re.IGNORECASE,
+_BETWEEN: Final = r"(?:[\s:+]|%20|\\+[tnr]|\\*[\"'])+(?:b(?=\\*[\"']))?\\*[\"']?"
+_CREDENTIALS: Final = r"[A-Za-z0-9._~+/=-]{4,}"
+# Words that follow "basic" have no digit and no capital letter inside.
+_BASE64: Final = (
+    r"(?=[A-Za-z0-9+/_=-]{8})(?=\d|.[a-z+/_-]*+(?:[A-Z0-9]|={1,2}(?![\w=])))"
+    r"[A-Za-z0-9+/_-]{6,}+={0,2}+(?![\w=])"
 )
+
+
+def _scheme(names: str) -> str:
+    """Match what stands before credentials, as a group: `Name `, or `('Name', '`."""
+    pair = rf"[\[(]\s*[bBuU]?\\*[\"'](?i:{names})\\*[\"']\s*,\s*[bBuU]?\\*[\"']"
+    return rf"(\b(?i:{names}){_BETWEEN}|{pair})"
+
+
+_SCHEMES = re.compile(
+    rf"{_scheme('Bearer')}(?:\w+=[^\r\n]*|{_CREDENTIALS})"
+    rf"|{_scheme('Basic|Negotiate')}{_BASE64}"
+    rf"|{_scheme('Digest')}\w+=[^\r\n]*"
+)
+_SCHEME_NAMES: Final = ("bearer", "basic", "digest", "negotiate")
 # A JSON Web Token, without anything around it.
 _JWT = re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{5,}+\.[A-Za-z0-9_-]++\.[A-Za-z0-9_-]*+")
 # A name and what stands before its value: `name=`, `"name": `, `('name', 'value')`, `key: "name" value: `,
-# `--name value`; quotes may be escaped.
+# `--name value`; quotes may be escaped. A pair has a bracket before it, or is an option.
 _NAME = re.compile(
     r"(?<![A-Za-z0-9_.-])(?P<option>--(?=[A-Za-z]))?(?P<name>[A-Za-z0-9_.-]++)(?:"
     r"(?P<colon>\\*[\"']?\]?\s*:\s*)(?!//)"
     r"|\\*[\"']?\]?\s*(?::=|=>|->|==?)\s*"
-    r"|\\*[\"']?[\s,]+\\*[\"']?(?:raw_)?value\\*[\"']?\s*[:=]\s*"
-    r"|\\*[\"']\s*,\s*(?=[bBuU]?\\*[\"'\[({])"
-    r"|(?(option)\s+(?=\S)|(?!))"
+    r"|(?<=-)>\s*"
+    r"|\\*[\"']?(?:[\s,]|\\+[tnr])+\\*[\"']?(?:raw_)?value\\*[\"']?\s*[:=]\s*"
+    r"|(?P<comma>\\*[\"']\s*,\s*)(?=[bBuU]?\\*[\"'\[({])"
+    r"|(?(option)(?:\s|\\+[tnr])+(?=\S)|(?!))"
     r")"
 )
+_OPENS_PAIR = re.compile(r"(?:\(|[\[,(]\s*\[)\s*[bBuU]?\\*[\"']\Z").search
 _LINES: Final = frozenset({"cookie", "set-cookie", "authorization", "proxy-authorization"})
 _OPENED = re.compile(r"[bBuUrRfF]{0,2}(\\*)([\"'])")
 _LINE = re.compile(r"[^\r\n]*")
@@ -60,8 +82,11 @@ class TextRedactor:
         if _SUSPICIOUS(text):
             if "@" in text:
                 text = _without_users(text)
-            text = self._without_values(text)
-            text = _SCHEMES.sub(rf"\1\2{HIDDEN}", text)
+            if _PROBLEM(text) is None:
+                text = self._without_values(text)
+            lower = text.lower()
+            if any(name in lower for name in _SCHEME_NAMES):
+                text = _SCHEMES.sub(_without_credentials, text)
         if "eyJ" in text:
             text = _JWT.sub(HIDDEN, text)
         return text if self._words is None else self._words.sub(HIDDEN, text)
@@ -71,16 +96,36 @@ class TextRedactor:
         at = copied = 0
         while (found := _NAME.search(text, at)) is not None:
             name, start = found["name"], found.end()
-            if not self._is_hidden(name):
+            if not self._is_hidden(name) or not _has_value(text, found):
                 # The next name may begin at once: `a: password=x`; of a pair the value may be one.
                 at = found.end("name")
                 continue
             at = start
-            end = _end_of_value(text, start, name.lower(), is_phrase=found["colon"] is not None)
+            end = _end_of_value(text, start, _last(name), is_phrase=found["colon"] is not None)
             if end > start:
                 kept += (text[copied:start], HIDDEN)
                 at = copied = end
         return text if not copied else "".join((*kept, text[copied:]))
+
+
+def _without_credentials(found: re.Match[str]) -> str:
+    return f"{found[found.lastindex or 0]}{HIDDEN}"
+
+
+def _has_value(text: str, found: re.Match[str]) -> bool:
+    """Say whether what follows a name is its value."""
+    if found["comma"] is not None and found["option"] is None:
+        at = found.start("name")
+        return _OPENS_PAIR(text, max(0, at - 16), at) is not None
+    line = text.rfind("\n", 0, found.start())
+    if line > 0 and _FRAME(text, text.rfind("\n", 0, line) + 1, line) is not None:
+        source = _match(_LINE, text, found.end())
+        return '"' in source or "'" in source
+    return True
+
+
+def _last(name: str) -> str:
+    return name.rstrip("-.").rpartition(".")[2].lower()
 
 
 def _without_users(text: str) -> str:

@@ -40,10 +40,13 @@ def own_config(rendered: Rendered, values: dict[str, Any]) -> dict[str, Any]:
         else load_policy(None, *defaults)
     )
     envoy = values.get("envoy", {})
+    metrics = {"enabled": True, "port": 9903, **values.get("metrics", {}).get("envoy", {})}
+    host = envoy.get("listenHost", "0.0.0.0")
     options = options_from(
         settings,
         policy,
-        listen_host=envoy.get("listenHost", "0.0.0.0"),
+        listen_host=host,
+        metrics=Address(host=host, port=metrics["port"]) if metrics["enabled"] else None,
         admin_address=Address(host="127.0.0.1", port=envoy.get("adminPort", 9901)),
         check_timeout_ms=envoy.get("checkTimeoutMs", 200),
         ratelimit_domain=envoy.get("rateLimitDomain", ""),
@@ -114,10 +117,12 @@ POLICIES: dict[str, Any] = {
         {"config": {"failOpen": False, "requestTimeoutMs": 1001, "tenantHeader": "X-Tenant"}},
         {
             "config": {"workers": 2},
+            "metrics": {"envoy": {"enabled": False}},
             "envoy": {"rateLimitDomain": "shop", "checkTimeoutMs": 1000, "port": 80, "adminPort": 9},
         },
         {
             "config": {"failOpen": False},
+            "metrics": {"envoy": {"port": 15090}},
             "envoy": {"rateLimitDomain": "yes", "listenHost": "::", "checkTimeoutMs": 5},
             "app": {"example": True, "port": 65535},
         },

@@ -117,7 +117,7 @@ def ports(*names: str) -> dict[str, int]:
 async def sidecar(
     helm: Helm, module_folder: Path, shared_redis: RedisServer
 ) -> AsyncIterator[tuple[Pod, Sentinel, int]]:
-    at = ports("http", "envoy_admin", "app", "admin")
+    at = ports("http", "envoy_admin", "app", "admin", "envoy_metrics")
     values: dict[str, Any] = {
         "mode": "sidecar",
         "config": {
@@ -135,6 +135,7 @@ async def sidecar(
             "unprotectedPaths": ["/up"],
             "trustedHops": 1,
         },
+        "metrics": {"envoy": {"port": at["envoy_metrics"]}},
         "app": {"example": True, "port": at["app"]},
         "policy": {"content": POLICY},
         "rateLimit": {"files": LIMITS},
@@ -164,9 +165,9 @@ async def sidecar(
         assert 0 == sentinel.stop()
 
 
-def get(port: int, path: str = "/", **headers: str) -> tuple[int, dict[str, str], bytes]:
+def get(port: int, path: str = "/", method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    asked = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=named)
+    asked = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=named, method=method)
     opener = urllib.request.build_opener(Passive)
     with opener.open(asked, timeout=10) as reply:
         return reply.status, {name.lower(): value for name, value in reply.headers.items()}, reply.read()
@@ -236,6 +237,30 @@ async def test_the_app_sees_its_own_paths_and_what_a_trusted_ingress_says(
     assert "https" == arrived["headers"]["x-forwarded-proto"]
     # Envoy adds the ingress' own address.
     assert arrived["headers"]["x-forwarded-for"].startswith("203.0.113.7,")
+
+
+async def test_envoys_metrics_are_for_all_and_nothing_else_of_its_admin_interface_is(
+    sidecar: tuple[Pod, Sentinel, int],
+) -> None:
+    pod, _, _ = sidecar
+    (port,) = [
+        one["containerPort"] for one in pod.containers["envoy"]["ports"] if one["name"] == "envoy-metrics"
+    ]
+    status, headers, body = await asyncio.to_thread(get, port, "/stats/prometheus")
+
+    assert 200 == status
+    assert headers["content-type"].startswith("text/plain")
+    assert b'envoy_http_ext_authz_ok{envoy_ext_authz_prefix="sentinel"' in body
+    elsewhere = [
+        "/", "/quitquitquit", "/config_dump", "/stats", "/stats/", "/stats/prometheus/", "/STATS/PROMETHEUS",
+        "/stats/prometheus/../../quitquitquit", "//stats/prometheus",
+        "/stats/prometheus%2f..%2f..%2fquitquitquit",
+    ]  # fmt: skip
+    tried = {path: (await asyncio.to_thread(get, port, path))[0] for path in elsewhere}
+    assert dict.fromkeys(elsewhere, 404) == tried
+    for path in ("/quitquitquit", "/stats/prometheus"):
+        assert 404 == (await asyncio.to_thread(get, port, path, method="POST"))[0]
+    assert 200 == (await asyncio.to_thread(get, port, "/stats/prometheus?usedonly"))[0]
 
 
 async def test_helm_test_asks_through_envoy(sidecar: tuple[Pod, Sentinel, int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -98,17 +99,55 @@ def test_the_admin_port_has_one_name_and_number(helm: Helm, mode: str) -> None:
     rendered = helm.render({**values, "networkPolicy": {"enabled": True}})
     sentinel = containers(rendered.one("Deployment"))["sentinel"]
     (monitor,) = [one["spec"] for one in rendered.objects if one["kind"].endswith("Monitor")]
-    (endpoint,) = monitor.get("endpoints") or monitor["podMetricsEndpoints"]
+    endpoint = (monitor.get("endpoints") or monitor["podMetricsEndpoints"])[0]
 
     assert ("admin", 9999) in [(one["name"], one["containerPort"]) for one in sentinel["ports"]]
     assert "0.0.0.0:9999" == environment(sentinel)["ADMIN_ADDRESS"]
-    assert ["admin"] == [one["name"] for one in rendered.one("Service", "-metrics")["spec"]["ports"]]
+    assert "admin" == rendered.one("Service", "-metrics")["spec"]["ports"][0]["name"]
     assert "admin" == endpoint["port"]
     assert 9999 in [rule["ports"][0]["port"] for rule in rendered.one("NetworkPolicy")["spec"]["ingress"]]
     (recipe,) = [
         one for one in documents(RECIPES / "sentinel" / "sentinel.yaml") if one["kind"] == "Deployment"
     ]
     assert "admin" in [one["name"] for one in containers(recipe)["sentinel"]["ports"]]
+
+
+@pytest.mark.parametrize("kind", ["serviceMonitor", "podMonitor"])
+def test_envoys_metrics_have_a_port_that_is_named_scraped_and_closed_like_the_admin_port(
+    helm: Helm, kind: str
+) -> None:
+    given = {"enabled": True, "interval": "7s"}
+    values: dict[str, Any] = {"mode": "sidecar", "app": {"example": True}, "networkPolicy": {"enabled": True}}
+    rendered = helm.render({**values, "metrics": {kind: given, "envoy": {"port": 9999}}})
+    (monitor,) = [one["spec"] for one in rendered.objects if one["kind"].endswith("Monitor")]
+    endpoints = monitor.get("endpoints") or monitor["podMetricsEndpoints"]
+    (_, metrics) = rendered.one("NetworkPolicy")["spec"]["ingress"]
+
+    ports = containers(rendered.one("Deployment"))["envoy"]["ports"]
+    assert {"name": "envoy-metrics", "containerPort": 9999, "protocol": "TCP"} in ports
+    service = {one["name"]: one["targetPort"] for one in rendered.one("Service", "-metrics")["spec"]["ports"]}
+    assert {"admin": 9464, "envoy-metrics": 9999} == service
+    assert [("admin", "/metrics", "7s"), ("envoy-metrics", "/stats/prometheus", "7s")] == [
+        (one["port"], one["path"], one["interval"]) for one in endpoints
+    ]
+    assert [9464, 9999] == [one["port"] for one in metrics["ports"]]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"mode": "sidecar", "metrics": {"envoy": {"enabled": False}, "podMonitor": {"enabled": True}}},
+        {"mode": "sidecar", "metrics": {"enabled": False}},
+        {"mode": "sidecar", "envoy": {"existingConfigMap": "own"}},
+        {"mode": "service", "metrics": {"podMonitor": {"enabled": True}}},
+    ],
+    ids=["off", "no metrics", "a file of one's own", "service"],
+)
+def test_or_none_of_it_is_there(helm: Helm, values: dict[str, Any]) -> None:
+    app = {"example": values["mode"] == "sidecar"}
+    rendered = helm.render({**values, "app": app, "networkPolicy": {"enabled": True}})
+
+    assert not re.search("envoy-metrics|stats/prometheus|9903", str(rendered.objects))
 
 
 def test_network_policies_open_only_what_is_needed(ci: dict[str, Rendered]) -> None:

@@ -63,7 +63,7 @@ def test_upstreams_and_domains_are_chosen_where_there_are_any() -> None:
 
 
 def test_every_variable_is_declared_and_used() -> None:
-    used = {name for name in re.findall(r"\$\{?(\w+)", TEXT) if not name.startswith("__")}
+    used = {name for name in re.findall(r"\$\{?([a-z_]\w*)", TEXT) if not name.startswith("__")}
 
     assert set(VARIABLES) == used
 

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from support.observed import observed
 from support.promql import Series, check, metrics
+from support.promql_words import FREE
 from support.runbooks import PROMQL, filled, of, split
 
 if TYPE_CHECKING:
@@ -120,6 +121,23 @@ def test_any_name_of_an_expression_that_is_misspelt_is_found(printed: Series) ->
     assert 400 < tried
 
 
+def test_any_value_of_a_selector_that_is_misspelt_is_found(printed: Series) -> None:
+    """Each word of each value that is not a name of somebody's own, with an x behind it."""
+    kept, tried = [], 0
+    for expression in EXPRESSIONS:
+        for found in re.finditer(r'(\w+)(?:!=|=~?)"([^"]*)"', expression):
+            if found[1] in FREE:
+                continue
+            for word in re.finditer(r"[^|]+", found[2]):
+                tried += 1
+                end = found.start(2) + word.end()
+                if not check(f"{expression[:end]}x{expression[end:]}", printed)[1]:
+                    kept.append((expression, word[0]))
+
+    assert [] == kept
+    assert 10 < tried
+
+
 @pytest.mark.parametrize(
     ("expression", "told"),
     [
@@ -132,6 +150,12 @@ def test_any_name_of_an_expression_that_is_misspelt_is_found(printed: Series) ->
         ("sentinel_pressure / on (upstraem) sentinel_blind", "no label upstraem"),
         ('sentinel_decision_duration_seconds_bucket{le="0.006"}', "no le=0.006"),
         ('sentinel_pressure_signal{signal="looplag"}', "no signal=looplag"),
+        ('sentinel_decisions_total{reason=~"shed|rate_limitted"}', "no reason=rate_limitted"),
+        ('sentinel_decisions_total{reason="shed|rate_limited"}', "no reason=shed|rate_limited"),
+        ('sentinel_decisions_total{verdict="over_limit"}', "no verdict=over_limit"),
+        ('sentinel_ratelimit_decisions_total{verdict!="eror"}', "no verdict=eror"),
+        ('sentinel:sheds:rate5m{tier="Vital"}', "no tier=Vital"),
+        ('sentinel_spans_dropped_total{reason="queue_full"}', "no reason=queue_full"),
         ("histogram_quantile(0.9, sum by (job) (sentinel_store_duration_seconds_bucket))", "no label le"),
         ("sentinel:slo_burn_rate:7h", "no metric sentinel:slo_burn_rate:7h"),
         ('avg_over_time(sentinel_store_up{instnace="a"}[1h:5m])', "no label instnace"),
@@ -149,16 +173,52 @@ async def test_what_the_runbooks_fetch_and_look_for_is_there(house: tuple[Series
     for page, line in of("curl"):
         (_, silent, url), *filters = split(line)
         place = next(one for one in places if url.startswith(one))
-        text = await asyncio.to_thread(_fetched, places[place] + url.removeprefix(place))
-        for arguments in filters:
-            done = subprocess.run(
-                arguments, input=text, capture_output=True, text=True, timeout=10, check=False
-            )
-            text = done.stdout
-        if silent != "-s" or not text.strip():
-            empty.append((page, line))
+        fetched = await asyncio.to_thread(_fetched, places[place] + url.removeprefix(place))
+        assert "-s" == silent
+        nothing = [alone for alone in each_alone(filters) if not _filtered(fetched, alone).strip()]
+        empty += [(page, line, alone) for alone in nothing]
 
     assert [] == empty
+
+
+def each_alone(filters: list[list[str]]) -> Iterator[list[list[str]]]:
+    """The filters as they are, and once for each `a|b` of a `grep -E` alone: another may hide it."""
+    yield filters
+    for place, (*command, pattern) in enumerate(filters):
+        if command == ["grep", "-E"]:
+            for alternative in alternatives(pattern):
+                yield [*filters[:place], [*command, alternative], *filters[place + 1 :]]
+
+
+def alternatives(pattern: str) -> list[str]:
+    """An extended regular expression, once for each of its `a|b`, between brackets or not."""
+    depth, parts = 0, [""]
+    for letter in pattern:
+        depth += (letter == "(") - (letter == ")")
+        if letter == "|" and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    if len(parts) > 1:
+        return [one for part in parts for one in alternatives(part)]
+    group = re.search(r"\(([^()]*\|[^()]*)\)(?![?*+])", pattern)
+    if group is None:
+        return [pattern]
+    before, after = pattern[: group.start()], pattern[group.end() :]
+    return [one for word in group[1].split("|") for one in alternatives(before + word + after)]
+
+
+def test_alternatives_are_told_apart() -> None:
+    assert ["a", "b"] == alternatives("a|b")
+    assert ["x.*a", "x.*b", "y.*c", "y.*d", "z"] == alternatives("x.*(a|b)|y.*(c|d)|z")
+    assert ["x_(.+_)?ok"] == alternatives("x_(.+_)?ok")
+
+
+def _filtered(text: str, filters: list[list[str]]) -> str:
+    for arguments in filters:
+        done = subprocess.run(arguments, input=text, capture_output=True, text=True, timeout=10, check=False)
+        text = done.stdout
+    return text
 
 
 class _AlsoErrors(urllib.request.HTTPErrorProcessor):

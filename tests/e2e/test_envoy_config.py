@@ -105,7 +105,7 @@ def test_what_the_settings_say_arrives(tmp_path: Path) -> None:
     assert {"1.500s"} == {route["route"]["timeout"] for route in routes}
 
 
-@pytest.mark.parametrize("option", ["--sentinel-address", "--envoy-admin-address"])
+@pytest.mark.parametrize("option", ["--sentinel-address", "--envoy-admin-address", "--metrics-address"])
 def test_a_wrong_address_is_told_with_its_option(tmp_path: Path, option: str) -> None:
     done = envoy_config(tmp_path, option, "nowhere")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from dataclasses import make_dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,8 @@ def in_dataclass(name: str, secret: str) -> str:
 QUOTED: list[Callable[[str, str], str]] = [
     lambda name, secret: repr({name: secret}),
     lambda name, secret: repr({"a": 1, name: [secret, secret]}),
+    lambda name, secret: f"{name}->{secret!r}",
+    lambda name, secret: repr({f"call.{name}.0": secret}),
     lambda name, secret: repr({name.encode(): secret.encode()}),
     lambda name, secret: repr([("x", "y"), (name, secret)]),
     lambda name, secret: repr(((name.encode(), secret.encode()),)),
@@ -76,7 +79,14 @@ BARE: list[Callable[[str, str], str]] = [
     lambda name, secret: f"run --{name} {secret} --b",
     lambda _name, secret: f"redis://user:{secret}@host:6379/0",
     lambda _name, secret: f"got 'Bearer {secret}'",
-    lambda _name, secret: f"('Basic', '{secret}')",
+    lambda _name, secret: f"('Bearer', '{secret}')",
+    lambda _name, secret: f"('Basic', '{re.sub('[^A-Za-z0-9+/_-]', '', secret)}')",
+    lambda _name, secret: f"Bearer%20{secret}",
+    lambda _name, secret: f"Bearer+{secret}",
+    lambda _name, secret: f"Bearer\t{secret}",
+    lambda name, secret: f"--{name}\t{secret}",
+    lambda name, secret: f"{name}->{secret}",
+    lambda name, secret: f"call.metadata.{name}: {secret}",
     lambda name, secret: f"{name}=Secret({secret!r})",
 ]
 names = st.sampled_from(NAMES)
@@ -88,8 +98,10 @@ texts = st.one_of(
 held = st.one_of(
     st.builds(lambda name, secret: {name: secret}, names, wild),
     st.builds(lambda name, secret: {name.encode(): secret.encode()}, names, wild),
-    st.builds(lambda name, secret: (name, secret), names, wild),
-    st.builds(lambda name, secret: [name.encode(), bytearray(secret.encode())], names, wild),
+    st.builds(lambda name, secret: [("x", "y"), (name, secret)], names, wild),
+    st.builds(lambda name, secret: ([name, secret],), names, wild),
+    st.builds(lambda name, secret: {"headers": [name.encode(), bytearray(secret.encode())]}, names, wild),
+    st.builds(lambda name, secret: {"call.metadata": (name, secret)}, names, wild),
     st.builds(lambda name, secret: {"key": name, "value": secret}, names, wild),
     st.builds(lambda name, secret: {name: [{"a": secret}]}, names, wild),
 )
@@ -132,7 +144,7 @@ def span_of(attributes: dict[str, Any], text: str) -> ReadableSpan:
         context,
         resource=Resource({}),
         attributes=attributes,
-        events=[Event("exception", attributes, 1), Event("b", {"exception.message": text}, 2)],
+        events=[Event("exception", attributes, 1), Event(text, {"exception.message": text}, 2)],
         links=[Link(context, attributes)],
         status=Status(StatusCode.ERROR, text),
         start_time=1,

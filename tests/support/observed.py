@@ -1,7 +1,8 @@
 """What a running Sentinel, its Envoy and a Sentinel with workers print, after enough has happened to them.
 
 A counter with labels prints no line before its first event, so each event is made to happen: shadow denials,
-ignored names, limits near and over, a breaker forced open, a peer that does not speak HTTP/2, Redis gone.
+ignored names, limits near and over, a breaker forced open, a peer that does not speak HTTP/2, a Check that
+nobody answers, Redis gone.
 """
 
 from __future__ import annotations
@@ -87,6 +88,10 @@ async def _happen(fleet: Fleet, series: Series) -> None:
     await _force(fleet, "open")
     await _until(fleet, series, {"sentinel_circuit_breaker_transitions_total"}, "gold")
     await _force(fleet, "auto")
+    # Longer than Envoy waits, shorter than its health checks take to notice.
+    fleet.sentinels[0].send(signal.SIGSTOP)
+    await fleet.get(headers={"x-tenant-id": "gold"})
+    fleet.sentinels[0].send(signal.SIGCONT)
 
 
 def _declared(name: str, end: str) -> str:

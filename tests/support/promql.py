@@ -1,6 +1,6 @@
-"""What a PromQL expression reads, held to the series that programs print: names, labels, buckets.
+"""What a PromQL expression reads, held to the series that programs print: names, labels, their values.
 
-A misspelt metric or label makes no error in Prometheus, only an empty answer: an alert that never fires.
+A misspelt one makes no error in Prometheus, only an empty answer: an alert that never fires.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import promql_parser as promql
+from support.promql_words import FREE, words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -102,11 +103,12 @@ class _Walk:
                 self._problems.append(f"no metric like {pattern}")
         labels = frozenset().union(*found.values())
         self._need((one.name for one in matchers if one.name != "__name__"), labels, str(node.name))
-        # Bounds of buckets and names of signals are fixed; other values come and go with what happens.
         for one in matchers:
-            seen = self._series.values.get((str(node.name), one.name), set())
-            if one.name in {"le", "signal"} and one.value not in seen:
-                self._problems.append(f"no {one.name}={one.value} in {node.name}")
+            if one.name not in FREE:
+                known = words(str(node.name), one.name, self._series.values)
+                # `a|b` are two words to =~ and one to =.
+                given = one.value.split("|") if "Re" in str(one.op) else [one.value]
+                self._problems += [f"no {one.name}={it} in {node.name}" for it in given if it not in known]
         return labels
 
     def _aggregated(self, node: Any) -> Labels:
@@ -131,4 +133,6 @@ class _Walk:
         if node.func.name == "histogram_quantile":
             self._need(["le"], given[-1], "histogram_quantile")
             return given[-1] - {"le"}
+        if node.func.name == "label_replace":
+            return given[0] | {node.args[1].val}
         return given[-1] if given and node.func.name not in {"vector", "scalar", "time"} else frozenset()

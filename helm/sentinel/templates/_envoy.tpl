@@ -195,6 +195,42 @@ static_resources:
               - remove: x-sentinel-tier
           normalize_path: true
     per_connection_buffer_limit_bytes: 32768
+  {{- if include "sentinel.envoyMetrics" . }}
+  - name: metrics
+    address:
+      socket_address:
+        address: {{ .Values.envoy.listenHost | quote }}
+        port_value: {{ .Values.metrics.envoy.port }}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          '@type': type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: metrics
+          route_config:
+            name: metrics
+            virtual_hosts:
+            - name: metrics
+              domains:
+              - '*'
+              routes:
+              - name: metrics
+                match:
+                  path: /stats/prometheus
+                  headers:
+                  - name: :method
+                    string_match:
+                      exact: GET
+                route:
+                  cluster: envoy_admin
+                  timeout: 10s
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config:
+              '@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
+          request_headers_timeout: 10s
+    per_connection_buffer_limit_bytes: 32768
+  {{- end }}
   clusters:
   - name: sentinel
     type: STATIC
@@ -279,6 +315,20 @@ static_resources:
         '@type': type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
         explicit_http_config:
           http2_protocol_options: {}
+  {{- end }}
+  {{- if include "sentinel.envoyMetrics" . }}
+  - name: envoy_admin
+    type: STATIC
+    connect_timeout: 0.250s
+    load_assignment:
+      cluster_name: envoy_admin
+      endpoints:
+      - lb_endpoints:
+        - endpoint:
+            address:
+              socket_address:
+                address: 127.0.0.1
+                port_value: {{ .Values.envoy.adminPort }}
   {{- end }}
 admin:
   address:

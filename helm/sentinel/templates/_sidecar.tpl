@@ -8,6 +8,13 @@
 {{- end -}}
 {{- end }}
 
+{{/* Whether Envoy shows its metrics on a port of the pod. A file of one's own need not have that. */}}
+{{- define "sentinel.envoyMetrics" -}}
+{{- if and (eq .Values.mode "sidecar") .Values.metrics.enabled .Values.metrics.envoy.enabled (not .Values.envoy.existingConfigMap) -}}
+true
+{{- end -}}
+{{- end }}
+
 {{- define "sentinel.envoyContainer" -}}
 name: envoy
 image: {{ include "sentinel.image" (list . .Values.envoy.image "distroless-v1.40.0") }}
@@ -27,6 +34,9 @@ args:
   {{- end }}
 ports:
   - {name: http, containerPort: {{ .Values.envoy.port }}, protocol: TCP}
+  {{- if include "sentinel.envoyMetrics" . }}
+  - {name: envoy-metrics, containerPort: {{ .Values.metrics.envoy.port }}, protocol: TCP}
+  {{- end }}
 # Its admin interface is on loopback, where the kubelet does not come; the listener opens when all is ready.
 startupProbe:
   tcpSocket: {port: {{ .Values.envoy.port }}}

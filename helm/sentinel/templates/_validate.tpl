@@ -109,6 +109,10 @@ metrics.dashboard.enabled: this copy of the chart has no files/dashboard.json
 {{- end }}
 {{- $ports := ternary (list "envoy.port" "envoy.adminPort" "app.port" "ports.admin") (list "ports.grpc" "ports.admin") $sidecar -}}
 {{- $numbers := dict "envoy.port" $v.envoy.port "envoy.adminPort" $v.envoy.adminPort "app.port" $v.app.port "ports.admin" $v.ports.admin "ports.grpc" $v.ports.grpc -}}
+{{- if include "sentinel.envoyMetrics" . -}}
+{{- $ports = append $ports "metrics.envoy.port" -}}
+{{- $_ := set $numbers "metrics.envoy.port" $v.metrics.envoy.port -}}
+{{- end -}}
 {{- if ne (default "" $v.config.debugAddress) "off" -}}
 {{- $ports = append $ports "config.debugAddress" -}}
 {{- $_ := set $numbers "config.debugAddress" (regexFind "[0-9]+$" (default "127.0.0.1:50052" $v.config.debugAddress) | int) -}}

@@ -27,12 +27,14 @@ class Match(msgspec.Struct, frozen=True):
         limits: of the node.
         identity: the entries that tell counters apart; a shared pattern stands for its values.
         rule: the metric's label: `key_value` of each level joined by dots, as far as the rules show values.
+        path: key and value of each level as the rules name them, "" for any: no value of a request.
     """
 
     node: Node
     limits: tuple[Limit, ...]
     identity: tuple[tuple[str, str], ...]
     rule: str
+    path: tuple[tuple[str, str], ...]
 
 
 def match(rules: Rules, domain: str, entries: Sequence[tuple[str, str]]) -> Match | None:
@@ -44,18 +46,20 @@ def match(rules: Rules, domain: str, entries: Sequence[tuple[str, str]]) -> Matc
     node = rules.domains.get(domain)
     if node is None or not entries:
         return None
-    identity, labels = [], []
+    identity, labels, path = [], [], []
     for key, value in entries:
         node = _child(node, key, value)
         if node is None:
             return None
         identity.append((key, node.value if node.share_threshold else value))
-        labels.append(_label(node, key, value))
+        path.append((key, node.value))
+        is_shown = node.value_to_metric and not node.share_threshold
+        labels.append(_joined(key, value if is_shown else node.value))
     if not node.limits:
         return None
     if node.detailed_metric:
-        labels = [f"{key}_{value}" if value else key for key, value in identity]
-    return Match(node, node.limits, tuple(identity), ".".join(labels))
+        labels = [_joined(*entry) for entry in identity]
+    return Match(node, node.limits, tuple(identity), ".".join(labels), tuple(path))
 
 
 def _child(node: Node, key: str, value: str) -> Node | None:
@@ -86,12 +90,8 @@ def fits(parts: Sequence[str], value: str) -> bool:
     return True
 
 
-def _label(node: Node, key: str, value: str) -> str:
-    if node.share_threshold:
-        return f"{key}_{node.value}"
-    if node.value_to_metric:
-        return f"{key}_{value}" if value else key
-    return f"{key}_{node.value}" if node.value else key
+def _joined(key: str, value: str) -> str:
+    return f"{key}_{value}" if value else key
 
 
 def overridden(domain: str, entries: Sequence[tuple[str, str]], override: Override) -> Match:  # noqa: ARG001  the domain was looked at
@@ -99,8 +99,8 @@ def overridden(domain: str, entries: Sequence[tuple[str, str]], override: Overri
     limit = Limit(
         requests=override.requests, window_us=UNIT_SECONDS[override.unit] * US_PER_S, unit=override.unit
     )
-    rule = ".".join(f"{key}_{value}" if value else key for key, value in entries)
-    return Match(_NO_RULE, (limit,), tuple(entries), rule)
+    rule = ".".join(_joined(*entry) for entry in entries)
+    return Match(_NO_RULE, (limit,), tuple(entries), rule, tuple((key, "") for key, _ in entries))
 
 
 def replaced(limits: Sequence[Sequence[Limit]]) -> list[tuple[Limit, ...]]:

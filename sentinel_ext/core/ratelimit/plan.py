@@ -59,11 +59,13 @@ class Line:
     Attributes:
         first, last: its parts are `plan.parts[first:last]`.
         fixed: its status where no counter has a say.
+        rule, path: of its match; empty without one.
         tally: of its rule; None without a counter.
     """
 
     __slots__ = (
-        "descriptor", "first", "fixed", "hits", "last", "metadata", "quota", "rule", "shadow", "tally",
+        "descriptor", "first", "fixed", "hits", "last", "metadata", "path", "quota", "rule", "shadow",
+        "tally",
     )  # fmt: skip
 
     def __init__(self, descriptor: Descriptor, hits: int, match: Match | None, *, all_quota: bool) -> None:
@@ -71,6 +73,7 @@ class Line:
         self.descriptor = descriptor
         self.hits = hits
         self.rule = "" if match is None else match.rule
+        self.path = () if match is None else match.path
         self.metadata: Mapping[str, Any] | None = None if match is None else match.node.metadata
         self.shadow = match is not None and match.node.shadow
         self.quota = all_quota or (match is not None and match.node.quota)

@@ -29,7 +29,8 @@ def client_tracing(
 ) -> Iterator[Callable[[grpc.Channel], grpc.Channel]]:
     """Trace calls of a channel; what was recorded is exported at the end, for EXPORT_S at most.
 
-    Use: `with client_tracing(settings.tracing) as wrapped: channel = wrapped(grpc.insecure_channel(target))`
+    Use: `with client_tracing(settings.tracing, settings.log_redact or ()) as wrapped:
+    channel = wrapped(grpc.insecure_channel(target))`
 
     Args:
         options: the property `tracing` of Settings; None is off, and channels stay as they are.

@@ -162,6 +162,30 @@ def test_a_request_that_cannot_be_decided_ends_with_what_it_asked(house):
     assert error
 
 
+def test_bytes_that_are_no_request_end_with_what_is_wrong_with_them(house):
+    answer = house.ask(1, "01", b"\xff\xff garbage")
+
+    ((_, attributes, denied, error),) = house.spans
+    assert ({"sentinel.verdict": "error"}, "", answer.text) == (attributes, denied, error)
+    assert [] == house.faults
+
+
+def test_a_fault_of_ours_ends_the_span_with_an_error_and_shows_none_of_its_words(house, monkeypatch):
+    fault = ZeroDivisionError("hunter2")
+
+    def begin(*_arguments: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(house.limiting.limiter, "begin", begin)
+    answer = house.ask(1, "01")
+
+    ((trace, attributes, _, error),) = house.spans
+    assert (f"{1:032x}", "error", "internal") == (trace, attributes["sentinel.verdict"], error)
+    assert "shop" == attributes["sentinel.domain"]
+    assert [fault] == house.faults
+    assert "a fault of Sentinel's own" == answer.text
+
+
 def test_a_sampled_request_is_parsed_at_most_once(house, monkeypatch):
     parsed, parse = [], ratelimit.parse
     monkeypatch.setattr(ratelimit, "parse", lambda data: parsed.append(data) or parse(data))

@@ -11,12 +11,15 @@ import msgspec
 import pytest
 from support.build import make_check, make_decision, make_denial, make_tenant
 from support.fakes import FakeClock
+from support.limits import Instance, SharedCounters, entry, limit, rules
 
 from sentinel_ext.core.ratelimit.outcome import Cause, Outcome, Status
 from sentinel_ext.core.ratelimit.plan import Plan
+from sentinel_ext.core.ratelimit.rules import Node
 from sentinel_ext.core.trace import Trace
 from sentinel_ext.telemetry.limits import LimitLog
 from sentinel_ext.telemetry.logging import LogWriter, Share, decision_logs, logger
+from sentinel_ext.telemetry.redaction import Redactor
 
 TRACE, SECRET = "4bf92f3577b34da6a3ce929d0e0e4736", "hunter2"
 LIBRARIES = ("asyncio", "grpc", "aiohttp")
@@ -128,3 +131,22 @@ def test_a_sampled_rate_limit_request_names_its_trace():
         )
 
     assert (TRACE, "00000000000000aa") == (lines[0]["trace_id"], lines[0]["span_id"])
+
+
+def test_a_rule_is_logged_by_its_path_without_values_of_requests_and_of_hidden_keys():
+    nodes = (
+        Node("api_key", limits=(limit(0),), detailed_metric=True),
+        Node("api_key", "sk-test", limits=(limit(0),)),
+        Node("shop", "blue", limits=(limit(0),)),
+        Node("path", "/api", limits=(limit(0),), value_to_metric=True),
+    )
+    house = Instance(SharedCounters(), rules(*nodes))
+    asked = [("api_key", "sk-live"), ("api_key", "sk-test"), ("shop", "blue"), ("path", "/api")]
+    planned = house.plan(*(entry(key, value) for key, value in asked))
+    with writing() as lines:
+        LimitLog(FakeClock(), redactor=Redactor(["shop"])).decided(planned, house.run(planned), 1000)
+
+    assert ["api_key_sk-live", "api_key_sk-test", "shop_blue", "path_/api"] == [
+        line.rule for line in planned.lines
+    ]
+    assert ["api_key", "api_key_***", "shop_***", "path_/api"] == lines[0]["rules"]

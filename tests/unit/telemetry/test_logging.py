@@ -133,7 +133,7 @@ def test_an_exception_stays_on_its_line():
          "file name that is not utf-8", "tuples as keys"],
 )  # fmt: skip
 def test_a_value_that_json_does_not_know_costs_no_line(value):
-    """A line that cannot be written is a line that is missed, and a traceback on standard error."""
+    """A line that cannot be written is a line that is missed."""
     with writing() as output:
         logger.info("first", extra={"value": value})
         logger.info("second")
@@ -242,6 +242,25 @@ def test_an_output_that_takes_nothing_is_told_of_once_and_the_lines_are_counted(
 
     assert "sentinel-ext: log lines cannot be written: No space left on device\n" == capsys.readouterr().err
     assert 3 == logs.dropped
+
+
+def test_a_line_that_cannot_be_made_is_counted_and_shows_nothing_of_itself(capsys):
+    class Deep:
+        def __str__(self) -> str:
+            raise RecursionError("hunter2")
+
+    stream = io.StringIO()
+    logs = LogWriter("info", stream)
+    logs.start()
+    logger.warning("bad %d", "redis://u:hunter2@h password=hunter2")
+    logger.warning("bad %s", Deep())
+    logger.warning("good")
+    logs.stop()
+
+    said = "sentinel-ext: a log line of sentinel, level warning, cannot be made: TypeError (told once)\n"
+    assert said == capsys.readouterr().err
+    assert 2 == logs.dropped
+    assert "good" == json.loads(stream.getvalue())["message"]
 
 
 def test_what_fits_is_not_dropped(stuck):

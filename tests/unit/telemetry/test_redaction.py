@@ -42,6 +42,24 @@ SECRET = "hunter2"
         f"run --password {SECRET}",
         f"Bearer '{SECRET}'",
         f"eyJ{SECRET}.eyJ{SECRET}.sig",
+        f"Bearer%20{SECRET}",
+        f"Bearer\t{SECRET}",
+        f"Bearer+{SECRET}",
+        f'b\'key: "cookie"\\nvalue: "{SECRET}"\'',
+        f"b'Bearer\\t{SECRET}'",
+        f"b'--password\\t{SECRET}'",
+        f"Bearer'{SECRET}'",
+        f"--password\t{SECRET}",
+        f"password->{SECRET}",
+        f"Negotiate YIIZ{SECRET}",
+        f"(b'Basic', b'{SECRET}{SECRET}')",
+        f"db.password: {SECRET}",
+        f"passwords.0={SECRET}",
+        f"http.header.cookie: a={SECRET}; b={SECRET}",
+        f'[["a", "b"], ["api_key", "{SECRET}"]]',
+        f'File "/x.py", line 3, in f\n    token = "{SECRET}"',
+        f'File "/x.py", line 3, in f\n    f()\nKeyError: token={SECRET}',
+        f"policy.yaml:4:2: plans.x: redis://:{SECRET}@db and Bearer {SECRET}",
     ],
 )
 def test_no_text_shows_a_secret(text):
@@ -63,6 +81,16 @@ def test_no_text_shows_a_secret(text):
         "REDIS_PASSWORD_FILE: /run/secrets/redis cannot be read",
         "limits: ['a', 'b'], verdict=allow",
         "http://c:4318/?mail=x",
+        'there are "default", "basic", "gold" and "silver"',
+        'there are "api-token", "gold"',
+        "plan basic allows 60 per minute",
+        "basic authentication, Basic Authorization",
+        "Digest mismatch of policy.yaml",
+        "negotiate: nothing",
+        "policy.yaml:4:9: tenants.token: plan is unknown; password: is none",
+        "tenants.api-token.plan: no plan is called that",
+        "envoy.service.auth.v3.Authorization: NOT_SERVING since 3 s",
+        '  File "/x.py", line 3, in f\n    token = self.bucket.take(now)\nZeroDivisionError: by zero',
     ],
 )
 def test_other_texts_stay(text):
@@ -130,6 +158,8 @@ def test_time_level_and_logger_stay_whatever_is_named():
     [
         "authorization", "://", "x://y:", "=", "a", "a ", " ", "\\", "'", '"', "password", "password: ",
         "password=[", "('password', ", "Bearer ", 'Bearer " ', "--a ", "eyJ", "key: 'a', ", "@", "redis://a:b@",
+        "Basic ", "Basic aaaaaaaa", "('Basic', '", "Digest a=", "password->", "a:1:2: ", "basic\\", "-",
+        ".value", 'File "x", line 1\ntoken=', "\ntoken=", "[['token', '", "a.v3.A", "%20",
     ],
 )  # fmt: skip
 def test_hostile_text_takes_no_time(piece):
@@ -162,3 +192,44 @@ def test_a_value_that_cannot_be_written_does_not_cost_the_line():
 
     assert {"bad": "<Bad>", "m": "x"} == Redactor().line({"bad": Bad(), "m": "x"})
     assert "<list>" in str(Redactor().line({"deep": deep}))
+
+
+@pytest.mark.parametrize("key", ["rules", "limits", "problems", "warnings", "shadow", "what"])
+@pytest.mark.parametrize("values", [["api_key", "remote_address"], ("password_reset", "per_ip"), {"token"}])
+def test_two_names_of_ours_are_no_pair(key, values):
+    line = {key: values, "domain": "per_ip.example", "message": "remote_address"}
+
+    assert {**line, key: list(values)} == Redactor().line(line)
+
+
+def test_what_a_client_chose_takes_nothing_out_of_sentinels_words_ids_and_keys():
+    redactor = Redactor(["tenant", "correlation_id"])
+    ids = {"trace_id": "a3c-1", "span_id": "a3c-1", "decision_id": "a3c-1"}
+    for name in ("denied", "rate_limited", "rate", "a3c", "a3c-1", "window", "vital", "sentinel", "100"):
+        line = {
+            "logger": "sentinel.decision", "message": "denied", "reason": "rate_limited", "stage": "window",
+            "tier": "vital", "shadow": ["window:rate_limited"], "limit": 100, "window.rate": "a3c1", **ids,
+        }  # fmt: skip
+        chosen = {"tenant": name, "correlation_id": name}
+
+        assert {**line, "tenant": "***", "correlation_id": "***"} == redactor.line({**line, **chosen})
+        attributes = {"sentinel.tenant": name, "sentinel.tier": "vital", "sentinel.verdict": "denied"}
+        *_, shown, span, event = redactor.parts(attributes, names=("denied", "rate"))
+        assert ({**attributes, "sentinel.tenant": "***"}, "denied", "rate") == (shown, span, event)
+
+
+def test_a_value_is_hidden_where_it_stands_alone_and_a_secret_in_our_messages_too():
+    redactor = Redactor(["tenant"])
+    texts = {"why": "acme, acme-2, not_acme, (acme)", "nested": {"acme": ["acme.", "macme"]}}
+    shown = redactor.line({"logger": "x", "message": "of acme", "tenant": "acme", **texts})
+
+    assert "***, acme-2, not_acme, (***)" == shown["why"]
+    assert {"acme": ["***.", "macme"]} == shown["nested"]
+    assert "of ***" == shown["message"]
+    secret = {"logger": "sentinel.x", "message": f"saw {SECRET}", "password": SECRET}
+    assert "saw ***" == redactor.line(secret)["message"]
+
+
+@pytest.mark.parametrize(("value", "shown"), [("123", "at 123"), ("1234", "at ***"), (123, "at 123")])
+def test_short_numbers_are_no_words_to_look_for_also_as_texts(value, shown):
+    assert shown == Redactor(["tenant"]).line({"tenant": value, "why": f"at {value}"})["why"]

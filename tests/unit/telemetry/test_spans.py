@@ -8,8 +8,8 @@ import time
 import msgspec
 import pytest
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import SpanContext, SpanKind, StatusCode, TraceState
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceState
 from support.build import make_check, make_decision, make_tenant
 
 from sentinel_ext import clock
@@ -217,3 +217,60 @@ def test_a_tracestate_that_the_parent_alone_has_is_looked_at_too():
 
     assert not redacting(Redactor(["k=acme-shop"]))(span).parent.trace_state
     assert span is redacting(Redactor(["k=other"]))(span)
+
+
+def test_names_of_events_and_the_tracestates_of_links_are_looked_at_too():
+    link = SpanContext(1, 5, is_remote=True, trace_state=TraceState([("v", "acme")]))
+    other = SpanContext(1, 6, is_remote=True, trace_state=TraceState([("v", "orders")]))
+    given = ReadableSpan(
+        "x",
+        SpanContext(1, 2, is_remote=False),
+        resource=RESOURCE,
+        events=[Event("login of acme with password=hunter2", {}, 1)],
+        links=[Link(link, {"n": 1}), Link(other)],
+    )
+    span = redacting(Redactor(["tenant=acme"]))(given)
+
+    assert "login of *** with password=***" == span.events[0].name
+    assert [(1, 5, {}), (1, 6, {"v": "orders"})] == [
+        (each.context.trace_id, each.context.span_id, dict(each.context.trace_state)) for each in span.links
+    ]
+    assert {"n": 1} == span.links[0].attributes
+
+
+def test_every_text_is_cut_also_where_nothing_is_hidden():
+    long = "n" * 1000
+    given = ReadableSpan(
+        long,
+        SpanContext(1, 2, is_remote=False),
+        resource=RESOURCE,
+        attributes={"several": (long, "b")},
+        events=[Event(long, {}, 1)],
+        status=Status(StatusCode.ERROR, long),
+    )
+    span = redacting(Redactor())(given)
+    texts = (span.name, span.events[0].name, span.status.description, span.attributes["several"][0])
+
+    assert [MAX_VALUE] * 4 == [*map(len, texts)]
+
+
+def test_a_span_with_several_values_is_not_made_anew():
+    span = ReadableSpan(
+        "x", SpanContext(1, 2, is_remote=False), resource=RESOURCE, attributes={"names": ("a", "b")}
+    )
+
+    assert span is redacting(Redactor())(span)
+
+
+def test_a_span_keeps_its_names_and_keys_whatever_a_client_is_called():
+    check = traced(tenant=make_tenant(name="denied"), correlation_id="sentinel")
+    denied = make_decision(allowed=False, stage=Stage.WINDOW, reason=Reason.SHED, check=check, retry_ms=1500)
+    (plain,) = make(check, denied)
+    (span,) = make(check, denied, redact=["tenant", "correlation_id"])
+
+    assert (plain.name, "denied") == (span.name, span.events[0].name)
+    assert {
+        **plain.attributes,
+        "sentinel.tenant": "***",
+        "sentinel.correlation_id": "***",
+    } == dict(span.attributes)

@@ -174,3 +174,25 @@ descriptors:
 
     assert found is not None
     assert ("path_/api/*.user_u", (("path", "/api/*"), ("user", "u"))) == (found.rule, found.identity)
+    assert (("path", "/api/*"), ("user", "")) == found.path
+
+
+@pytest.mark.parametrize("shown", ["detailed_metric", "value_to_metric"])
+def test_a_requests_values_are_in_the_label_where_the_rules_say_so_and_never_in_the_path(shown):
+    text = f"""
+domain: d
+descriptors:
+  - {{key: api_key, {shown}: true, rate_limit: {{unit: day, requests_per_unit: 1}}}}
+  - {{key: api_key, value: free, rate_limit: {{unit: day, requests_per_unit: 1}}}}
+"""
+    rules = parse_rules({"a.yaml": text}, merge=False, lenient=False)
+    found, named = (match(rules, "d", [("api_key", value)]) for value in ("sk-live-4f9a", "free"))
+
+    assert ("api_key_sk-live-4f9a", (("api_key", ""),)) == (found.rule, found.path)
+    assert ("api_key_free", (("api_key", "free"),)) == (named.rule, named.path)
+
+
+def test_an_overrides_values_are_in_the_label_alone():
+    found = overridden("d", [("api_key", "sk-live-4f9a"), ("path", "")], Override(1, Unit.DAY))
+
+    assert ("api_key_sk-live-4f9a.path", (("api_key", ""), ("path", ""))) == (found.rule, found.path)
