@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+
+sys.path.insert(0, str(Path(__file__).parent))
 from ratelimit_schema import definitions as ratelimit_definitions
 from ratelimit_schema import ratelimit_schema
 

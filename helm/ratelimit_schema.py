@@ -1,7 +1,7 @@
 """What the chart's templates hold a rate limit file to: a JSON Schema made of the reader's own words.
 
 Like that of the policy it may allow more than the reader and never less. Two words are not of JSON Schema:
-`words` is what a message says is allowed, `misplaced` are keys without effect, which only a lenient reader takes.
+`words` is what a message says is allowed, `misplaced` are keys without effect, for lenient readers only.
 """
 
 from __future__ import annotations

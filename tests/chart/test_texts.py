@@ -1,4 +1,4 @@
-"""Text of policies and rate limit files: the chart takes what Sentinel takes, and refuses most of the rest."""
+"""Text of policies and rate limit files: the chart takes what Sentinel takes, and refuses most else."""
 
 from __future__ import annotations
 
