@@ -82,3 +82,12 @@ def test_all_probes_can_be_our_own_command(helm: Helm, mode: str) -> None:
     assert asked == sentinel["readinessProbe"]["exec"]["command"]
     for kind in ("startupProbe", "livenessProbe"):
         assert [*asked, "--service", "liveness"] == sentinel[kind]["exec"]["command"]
+
+
+def test_the_check_runs_where_sentinel_may(helm: Helm) -> None:
+    where = {"nodeSelector": {"pool": "a"}, "tolerations": [{"key": "pool", "operator": "Exists"}]}
+    files = {"policy": {"content": "plans:\n"}, "checkConfig": {"enabled": True}}
+    rendered = helm.render({**where, **files})
+    spec = rendered.one("Job")["spec"]["template"]["spec"]
+
+    assert where == {key: spec[key] for key in where}

@@ -198,6 +198,16 @@ def test_messages_name_the_value_and_what_is_allowed(helm: Helm) -> None:
     assert "policy.content.tenants: must be a mapping (got 5)" in message
 
 
+def test_lint_refuses_the_same(helm: Helm) -> None:
+    """Though Helm's `fail` says nothing while it lints; what an image is called does not matter then."""
+    (told, *_) = helm.lint({"policy": {"content": "plans: {gold: {tier: best}}"}})
+    assert "policy.content.plans.gold.tier: must be vital, standard, economy (got 'best')" in told
+    (told, *_) = helm.lint({"rateLimit": {"files": {"a.yaml": "domain: d\nmore: 1"}}})
+    assert "rateLimit.files.a.yaml: more: there is no such key here" in told
+
+    assert [] == helm.lint({"image": {"registry": ""}, "policy": {"content": "plans: {gold: {tier: vital}}"}})
+
+
 def test_limits_are_refused_where_their_schema_sees_it(helm: Helm) -> None:
     cases = importlib.import_module("tests.unit.policy.ratelimit.test_files").REFUSED
     files = {f"{name.replace(' ', '-')}.yaml": text or "#" for name, (text, _) in cases.items()}

@@ -63,8 +63,10 @@ found as they were written, and are Sentinel's to judge. Call with (list plans n
 */}}
 {{- define "sentinel.planMissing" -}}
 {{- $name := toString (index . 1) -}}
+{{- if not (hasKey (index . 0) $name) -}}
 {{- $read := get (printf "name: %s" $name | fromYaml) "name" -}}
-{{- if and (not (hasKey (index . 0) $name)) (kindIs "string" $read) (eq $name (toString $read)) }}true{{ end -}}
+{{- if and (kindIs "string" $read) (eq $name (toString $read)) }}true{{ end -}}
+{{- end -}}
 {{- end }}
 
 {{/* What Kubernetes says of keys in ConfigMaps and Secrets. Call with (list "value's name" key). */}}

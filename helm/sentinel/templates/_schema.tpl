@@ -10,8 +10,8 @@ refused, so where such words stand in a file, either passes for text.
 {{- $schema := index . 1 -}}
 {{- $parsed := fromYaml $text -}}
 {{- if hasKey $parsed "Error" }}
-{{- /* Keys and numbers that JSON has no word for, and aliases that Helm finds too many, are Sentinel's to judge. */}}
-{{- if not (regexMatch "nsupported|excessive aliasing" (toString $parsed.Error)) }}
+{{- /* Keys and numbers that JSON has no word for, tags of keys, aliases that Helm finds too many are Sentinel's to judge. */}}
+{{- if not (regexMatch "nsupported|cannot decode|excessive aliasing" (toString $parsed.Error)) }}
 {{ trimSuffix ": " (trimSuffix "." (index . 2)) }}: is not a YAML mapping: {{ $parsed.Error | toString | replace "\n" " " }}
 {{- end }}
 {{- else }}
@@ -65,11 +65,13 @@ text
 {{- $kind := include "sentinel.jsonKind" $value -}}
 {{- if $s.anyOf }}
 {{- $fits := false }}{{ $near := "" -}}
-{{- range $s.anyOf }}
-{{- $problems := include "sentinel.schemaProblems" (dict "value" $value "schema" . "run" $run "at" $at) -}}
-{{- $branch := . }}{{ with get . "$ref" }}{{ $branch = get $run.defs (base .) }}{{ end -}}
-{{- if not $problems }}{{ $fits = true }}
-{{- else if and (eq $kind (toString $branch.type)) (has $kind (list "object" "array")) }}{{ $near = $problems }}
+{{- range $branch := $s.anyOf }}
+{{- with get $branch "$ref" }}{{ $branch = get $run.defs (base .) }}{{ end -}}
+{{- $large := has $kind (list "object" "array") -}}
+{{- /* A large policy is most of the work: what can only be text is not asked about a mapping. */}}
+{{- if not (or $fits (and $large (ne $kind (default $kind $branch.type)))) }}
+{{- $problems := include "sentinel.schemaProblems" (dict "value" $value "schema" $branch "run" $run "at" $at) -}}
+{{- if not $problems }}{{ $fits = true }}{{ else if $large }}{{ $near = $problems }}{{ end }}
 {{- end }}
 {{- end }}
 {{- if not $fits }}
