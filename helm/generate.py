@@ -1,6 +1,6 @@
 """Write values.schema.json and the README's table from helm/sentinel/values.yaml, and the package's version.
 
-Files of `deploy/` are copied.
+Files of `deploy/` are copied; files/*.schema.json are what the templates hold text to.
 
 `--check` writes nothing, and fails when something is not current.
 
@@ -18,6 +18,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+
+sys.path.insert(0, str(Path(__file__).parent))
+from ratelimit_schema import definitions as ratelimit_definitions
+from ratelimit_schema import ratelimit_schema
 
 ROOT = Path(__file__).parents[1]
 CHART = ROOT / "helm" / "sentinel"
@@ -155,16 +159,39 @@ def _kubernetes() -> dict[str, Any]:
     }
 
 
-def _draft7(node: Any) -> Any:  # noqa: ANN401  any JSON
+def text_schemas() -> dict[str, dict[str, Any]]:
+    """Return the schemas that text is held to, by file: without descriptions, `off` as text alone."""
+    policy = _bare(_draft7(json.loads((ROOT / "docs" / "policy.schema.json").read_text()), yaml11=False))
+    domain = {"$ref": "#/definitions/Domain"}
+    # A domain, or a list of them, as rate limit files have it.
+    policy["properties"]["ratelimit"] = {
+        "anyOf": [domain, {"type": "array", "items": domain}, {"type": "null"}]
+    }
+    policy["definitions"] |= ratelimit_definitions()
+    return {"policy.schema.json": policy, "ratelimit.schema.json": ratelimit_schema()}
+
+
+def _bare(node: Any) -> Any:  # noqa: ANN401  any JSON
+    if isinstance(node, list):
+        return [_bare(one) for one in node]
+    if not isinstance(node, dict):
+        return node
+    told = ("description", "title", "$schema")
+    return {key: _bare(one) for key, one in node.items() if key not in told or not isinstance(one, str)}
+
+
+def _draft7(node: Any, *, yaml11: bool = True) -> Any:  # noqa: ANN401  any JSON
     """Say it in draft 7, which every Helm 3 and 4 reads; and let `off` be false, as Helm's YAML reads it."""
     if isinstance(node, list):
-        return [_draft7(one) for one in node]
+        return [_draft7(one, yaml11=yaml11) for one in node]
     if not isinstance(node, dict):
         return node
     words = {"$defs": "definitions", "dependentRequired": "dependencies"}
-    made = {words.get(key, key): _draft7(value) for key, value in node.items()}
+    made = {words.get(key, key): _draft7(value, yaml11=yaml11) for key, value in node.items()}
     if "$ref" in made:
         made = {"$ref": made["$ref"].replace("#/$defs/", "#/definitions/")}
+    if not yaml11:
+        return made
     if made.get("const") == "off":
         made = {"enum": ["off", False]}
     if "off" in made.get("enum", ()) and False not in made["enum"]:
@@ -231,11 +258,13 @@ def made() -> dict[Path, str]:
     }
     for source, copy in COPIES.items():
         files[CHART / "files" / copy] = (ROOT / source).read_text()
+    for name, text_schema in text_schemas().items():
+        files[CHART / "files" / name] = json.dumps(text_schema, separators=(",", ":")) + "\n"
     return files
 
 
 if __name__ == "__main__":
-    stale = {path: text for path, text in made().items() if path.read_text() != text}
+    stale = {path: text for path, text in made().items() if not path.exists() or path.read_text() != text}
     for path, text in stale.items():
         sys.stdout.write(f"{path.relative_to(ROOT)}\n")
         if "--check" not in sys.argv[1:]:

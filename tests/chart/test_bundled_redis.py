@@ -16,9 +16,31 @@ from redis.retry import Retry
 from support.helm import containers
 
 if TYPE_CHECKING:
-    from support.helm import Helm
+    from support.helm import Helm, Rendered
 
 pytestmark = pytest.mark.e2e
+
+
+def test_persistence_is_switched_by_an_upgrade(helm: Helm) -> None:
+    """Of a StatefulSet the template may change and hardly more; the claim is an object that Helm keeps."""
+
+    def rendered(**persistence: object) -> Rendered:
+        return helm.render({"redis": {"bundled": {"enabled": True, "persistence": persistence}}})
+
+    off = rendered(enabled=False)
+    on = rendered(enabled=True, size="2Gi", storageClass="fast")
+    old, new = (one.one("StatefulSet")["spec"] for one in (off, on))
+    assert {"template"} == {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
+
+    claim = on.one("PersistentVolumeClaim")
+    (volume,) = (one for one in new["template"]["spec"]["volumes"] if one["name"] == "data")
+    assert claim["metadata"]["name"] == volume["persistentVolumeClaim"]["claimName"]
+    assert "keep" == claim["metadata"]["annotations"]["helm.sh/resource-policy"]
+    assert ("fast", "2Gi") == (
+        claim["spec"]["storageClassName"],
+        claim["spec"]["resources"]["requests"]["storage"],
+    )
+    assert "PersistentVolumeClaim" not in {one["kind"] for one in off.objects}
 
 
 def test_the_bundled_redis_takes_the_password_from_its_file_and_a_new_one_by_its_probe(

@@ -110,7 +110,6 @@ def test_a_release_that_no_service_can_be_called_after_is_refused(helm: Helm, re
     [
         stays(1),
         stays("50%"),
-        {**stays(2), "replicaCount": None},
         {"podDisruptionBudget": {"minAvailable": 2}},
         sleeps(20),
         {**SIDECAR, "app": {"example": True, "preStopSeconds": 20}},
@@ -122,3 +121,10 @@ def test_a_release_that_no_service_can_be_called_after_is_refused(helm: Helm, re
 )
 def test_what_just_fits_is_taken(helm: Helm, values: dict[str, Any]) -> None:
     assert [] == helm.lint(values)
+
+
+def test_a_budget_of_pods_that_an_autoscaler_of_others_counts_is_taken(helm: Helm) -> None:
+    """By rendering: Helm's lint puts the default in the place of null."""
+    deployment = helm.render({**stays(2), "replicaCount": None}).one("Deployment")
+
+    assert "replicas" not in deployment["spec"]

@@ -6,11 +6,16 @@ import json
 import re
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import yaml
 from support.helm import CHART, ROOT
+from support.manifests import RECIPES, documents
 
 import sentinel_ext
+
+if TYPE_CHECKING:
+    from support.helm import Helm
 
 COPIES = {"deploy/prometheus/alerts.yaml": "alerts.yaml", "deploy/grafana/sentinel.json": "dashboard.json"}
 
@@ -78,3 +83,34 @@ def test_what_the_chart_ignores_is_what_nobody_installs() -> None:
 
     assert {"/ci/", "/tests/"} <= set(ignored)
     assert "tests/" not in ignored, "it would leave out templates/tests"
+
+
+def test_policies_of_the_recipes_let_the_test_of_the_chart_in(helm: Helm) -> None:
+    """Whichever of them stands before the chart's release "sentinel" in the namespace that they are for."""
+    test = helm.render(release="sentinel").one("Pod")
+    labels = test["metadata"]["labels"].items()
+
+    def admits(selectors: list[dict[str, dict[str, str]]]) -> bool:
+        wanted = (one.get("podSelector", one).get("matchLabels") for one in selectors)
+        return any(one and one.items() <= labels for one in wanted)
+
+    (plain,) = documents(RECIPES / "sentinel" / "network-policy.yaml")
+    (cilium,) = documents(RECIPES / "cilium" / "network-policy.yaml")
+    (istio,) = (
+        one for one in documents(RECIPES / "istio" / "sentinel.yaml") if one["kind"] == "AuthorizationPolicy"
+    )
+    assert [50051] == [
+        port["port"] for rule in plain["spec"]["ingress"] if admits(rule["from"]) for port in rule["ports"]
+    ]
+    assert [[{"port": "50051", "protocol": "TCP"}]] == [
+        to["ports"]
+        for rule in cilium["spec"]["ingress"]
+        if admits(rule.get("fromEndpoints", []))
+        for to in rule["toPorts"]
+    ]
+    assert [["50051"]] == [
+        to["operation"]["ports"]
+        for rule in istio["spec"]["rules"]
+        if istio["metadata"]["namespace"] in rule["from"][0]["source"]["namespaces"]
+        for to in rule["to"]
+    ]

@@ -101,7 +101,6 @@ def test_what_is_mounted_is_there_and_no_single_file(ci: dict[str, Rendered], na
     """A file that is mounted by subPath is never updated."""
     for thing, spec in pods(ci[name]):
         given = {volume["name"] for volume in spec.get("volumes", ())}
-        given |= {one["metadata"]["name"] for one in thing["spec"].get("volumeClaimTemplates", ())}
         mounts = [mount for one in containers(thing).values() for mount in one.get("volumeMounts", ())]
         assert {mount["name"] for mount in mounts} <= given
         assert not any("subPath" in mount for mount in mounts)

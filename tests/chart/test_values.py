@@ -141,7 +141,7 @@ def test_every_problem_is_told_at_once(helm: Helm) -> None:
             {"rateLimit": {"files": {"a.yaml": {"domain": "a"}}, "existingConfigMap": "limits"}},
             "rateLimit.files: rateLimit.existingConfigMap is set, too",
         ),
-        ({"rateLimit": {"files": {"a.yaml": "descriptors: []"}}}, "rateLimit.files.a.yaml: has no domain"),
+        ({"rateLimit": {"files": {"a.yaml": "descriptors:"}}}, "rateLimit.files.a.yaml: domain is missing"),
         ({"rateLimit": {"files": {"a.yaml": "- a"}}}, "rateLimit.files.a.yaml: is not a YAML mapping"),
         (
             {

@@ -167,7 +167,7 @@ async def test_the_front_says_why_it_refuses(house: House) -> None:
 
 def test_every_file_of_the_front_is_in_a_mounted_folder() -> None:
     spec = deployment()
-    (front,) = (c for c in spec["containers"] if c["name"] == "front")
+    (front,) = spec["initContainers"]
     mounted = {mount["mountPath"] for mount in front["volumeMounts"]}
     text = (RECIPES / "mtls" / "front.yaml").read_text()
 
@@ -175,3 +175,17 @@ def test_every_file_of_the_front_is_in_a_mounted_folder() -> None:
     assert {name for name in FOLDERS if f"{name}/" in text} <= mounted
     assert mounted - {"/etc/sentinel-front"} == {name for name in FOLDERS if name in text and name in mounted}
     assert {mount["name"] for mount in front["volumeMounts"]} <= {v["name"] for v in spec["volumes"]}
+
+
+def test_the_front_starts_before_sentinel_and_ends_after_it() -> None:
+    """As Kubernetes does with native sidecars: the next container waits for the startup probe."""
+    spec = deployment()
+    (front,) = spec["initContainers"]
+    config = yaml.safe_load((RECIPES / "mtls" / "front.yaml").read_text())
+    (listener,) = config["static_resources"]["listeners"]
+    (port,) = front["ports"]
+
+    assert ["sentinel"] == [container["name"] for container in spec["containers"]]
+    assert ("front", "Always") == (front["name"], front["restartPolicy"])
+    assert listener["address"]["socket_address"]["port_value"] == port["containerPort"]
+    assert port["name"] == front["startupProbe"]["tcpSocket"]["port"]

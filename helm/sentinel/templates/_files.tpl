@@ -1,24 +1,21 @@
 {{/*
-What is wrong with the policy and the rate limit files, as far as a template can see it: the schema knows mappings, but
-neither text nor what one part says of another. The rest is check-config's (checkConfig.enabled).
+What is wrong with the policy and the rate limit files, as far as a template can see it: text and mappings by the schemas
+of files/ (_schema.tpl), and what one part says of another. The rest is check-config's (checkConfig.enabled).
 */}}
 {{- define "sentinel.fileProblems" -}}
 {{- $v := .Values -}}
+{{- if $v.policy.content }}
+{{- with .Files.Get "files/policy.schema.json" }}
+{{- include "sentinel.textProblems" (list (include "sentinel.policyText" $) (fromJson .) "policy.content." false) }}
+{{- end }}
+{{- end }}
 {{- $policy := default dict $v.policy.content -}}
 {{- if kindIs "string" $policy }}{{ $policy = fromYaml $policy }}{{ end -}}
-{{- if and (kindIs "string" $v.policy.content) (hasKey $policy "Error") }}
-policy.content: is not a YAML mapping: {{ $policy.Error | replace "\n" " " }}
-{{- else }}
-{{- $known := include "sentinel.policyKeys" . | splitList " " -}}
-{{- range $key, $_ := $policy }}
-{{- if not (has $key $known) }}
-policy.content.{{ $key }}: the policy file has no such key; it has {{ join ", " $known }}
-{{- end }}
-{{- end }}
+{{- if not (hasKey $policy "Error") }}
 {{- $plans := dict "default" true -}}
 {{- if kindIs "map" $policy.plans }}{{ range $name, $_ := $policy.plans }}{{ $_ := set $plans $name true }}{{ end }}{{ end -}}
 {{- with $policy.default_plan }}
-{{- if not (hasKey $plans (toString .)) }}
+{{- if and (kindIs "string" .) (include "sentinel.planMissing" (list $plans .)) }}
 policy.content.default_plan: no plan is called {{ . | toString | quote }}
 {{- end }}
 {{- end }}
@@ -26,7 +23,7 @@ policy.content.default_plan: no plan is called {{ . | toString | quote }}
 {{- range $tenant, $spec := $policy.tenants }}
 {{- $plan := $spec -}}
 {{- if kindIs "map" $spec }}{{ $plan = get $spec "plan" }}{{ end -}}
-{{- if and $plan (kindIs "string" $plan) (not (hasKey $plans $plan)) }}
+{{- if and $plan (kindIs "string" $plan) (include "sentinel.planMissing" (list $plans $plan)) }}
 policy.content.tenants.{{ $tenant }}: no plan is called {{ $plan | quote }}
 {{- end }}
 {{- end }}
@@ -45,13 +42,12 @@ policy.content.ratelimit: rateLimit has files, too; Sentinel takes limits from o
 {{- if not (regexMatch "^[^.].*[.]ya?ml$" $name) }}
 rateLimit.files.{{ $name }}: Sentinel reads files that end in .yaml or .yml and do not begin with a dot
 {{- end }}
-{{- $parsed := $content }}
-{{- if kindIs "string" $content }}{{ $parsed = fromYaml $content }}{{ end }}
-{{- if and (kindIs "string" $content) (hasKey $parsed "Error") }}
-rateLimit.files.{{ $name }}: is not a YAML mapping: {{ $parsed.Error | replace "\n" " " }}
-{{- else if not $parsed.domain }}
-rateLimit.files.{{ $name }}: has no domain
-{{- else }}
+{{- $text := ternary $content (toYaml $content) (kindIs "string" $content) }}
+{{- with $.Files.Get "files/ratelimit.schema.json" }}
+{{- include "sentinel.textProblems" (list $text (fromJson .) (printf "rateLimit.files.%s: " $name) $v.rateLimit.lenient) }}
+{{- end }}
+{{- $parsed := fromYaml $text }}
+{{- if and (not (hasKey $parsed "Error")) $parsed.domain }}
 {{- $domain := toString $parsed.domain }}
 {{- if and (hasKey $domains $domain) (not $v.rateLimit.mergeDomains) }}
 rateLimit.files.{{ $name }}: {{ get $domains $domain }} has the domain {{ $domain | quote }}, too; give it one of its own, or set rateLimit.mergeDomains
@@ -61,9 +57,16 @@ rateLimit.files.{{ $name }}: {{ get $domains $domain }} has the domain {{ $domai
 {{- end }}
 {{- end }}
 
-{{/* Top-level keys of the policy file. tests/chart compares them with its schema. */}}
-{{- define "sentinel.policyKeys" -}}
-version plans default_plan tenants identify upstreams stages ratelimit
+{{/*
+Whether a plan is missing: "true", or nothing. Names that YAML 1.1 takes for something else, such as off or 007, are not
+found as they were written, and are Sentinel's to judge. Call with (list plans name).
+*/}}
+{{- define "sentinel.planMissing" -}}
+{{- $name := toString (index . 1) -}}
+{{- if not (hasKey (index . 0) $name) -}}
+{{- $read := get (printf "name: %s" $name | fromYaml) "name" -}}
+{{- if and (kindIs "string" $read) (eq $name (toString $read)) }}true{{ end -}}
+{{- end -}}
 {{- end }}
 
 {{/* What Kubernetes says of keys in ConfigMaps and Secrets. Call with (list "value's name" key). */}}

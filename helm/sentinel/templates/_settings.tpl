@@ -47,8 +47,8 @@
 {{- $content := .Values.policy.content -}}
 {{- if kindIs "string" $content }}{{ $content = fromYaml $content }}{{ end -}}
 {{- $identify := ternary (list) (get (default dict $content) "identify") (not (empty .Values.policy.existingConfigMap)) -}}
-{{- if $identify -}}
-{{- range $identify }}{{ with .header }}{{ $found = append $found (lower .) }}{{ end }}{{ end -}}
+{{- if kindIs "slice" $identify -}}
+{{- range $identify }}{{ with and (kindIs "map" .) .header }}{{ $found = append $found (toString . | lower) }}{{ end }}{{ end -}}
 {{- else -}}
 {{- $found = list (lower .Values.config.tenantHeader) -}}
 {{- end -}}
