@@ -70,7 +70,7 @@ async def page() -> AsyncIterator[Page]:
     async with browsing() as browser, admin_of(front=StatusPages(Source())) as session:
         page = await browser.new_page(locale="en-GB", timezone_id="UTC")
         await page.goto(str(session._base_url))
-        await page.wait_for_function("document.body.dataset.link === 'live'")
+        await expect(page.locator("body")).to_have_attribute("data-link", "live", timeout=15_000)
         yield page
 
 
