@@ -34,10 +34,9 @@ $(CHART_STAMP): $(STAMP)
 demo: $(STAMP) ## start Redis, Sentinel, an upstream and Envoy, and show decisions (ARGS='--once --json', --with-prometheus)
 	@PATH="$(CURDIR)/$(GO_BIN):$$PATH" $(BIN)/sentinel-ext demo $(ARGS)
 
-# Tests that compute, or wait without measuring time, share the cores. The others have the machine to themselves.
+# Tests that compute, or start servers and measure no time, share the cores. The others have the machine to themselves.
 SHARING := tests/chart tests/compat tests/deploy tests/documents tests/interop tests/property tests/sim tests/unit \
-  tests/wire_conformance $(patsubst %,tests/e2e/test_%.py,acting debugging debugging_page demo envoy_config live_policy \
-  readme serve status_page status_parts workers)
+  tests/wire_conformance tests/e2e/test_envoy_config.py
 
 test: lint tools $(CHART_STAMP) ## lint, check the layers, run every test (ARGS='-k window' narrows, ARGS=tests/store, too)
 ifneq (,$(findstring tests/,$(ARGS)))
