@@ -31,6 +31,9 @@ async def audited(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await handler(request)
         status = response.status
         message = "acted" if status < 300 else "refused" if status == _REFUSED else "failed"
+    except web.HTTPException as error:  # an answer, too
+        status = error.status
+        raise
     finally:
         entry = {"action": f"POST {_cut(request.path)}", "peer": request.remote or "unix", "status": status}
         entry |= {name: _cut(value) for name, value in request.get(ORDER, {}).items()}

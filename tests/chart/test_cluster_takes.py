@@ -5,19 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.helm import RefusedError
+from support.helm import RefusedError, nested
 
 if TYPE_CHECKING:
     from support.helm import Helm
 
 SIDECAR: dict[str, Any] = {"mode": "sidecar", "app": {"example": True}}
 NAMESPACE = {"namespace": "gateways"}
-
-
-def nested(path: str, value: object) -> dict[str, Any]:
-    """Return {"a": {"b": value}} for "a.b"."""
-    first, _, rest = path.partition(".")
-    return {first: nested(rest, value) if rest else value}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from support.helm import CHART, ROOT, Helm, containers, environment
+from support.helm import CHART, ROOT, Helm, containers, environment, nested
 
 from sentinel_ext.policy.loader import parse_policy
 from sentinel_ext.settings import Settings
@@ -17,12 +17,6 @@ if TYPE_CHECKING:
 
 SIDECAR: dict[str, Any] = {"mode": "sidecar", "app": {"example": True}}
 LIBRARY: dict[str, Any] = {"mode": "sidecar", "app": {"enabled": False}}
-
-
-def nested(path: str, value: object) -> dict[str, Any]:
-    """Return {"a": {"b": value}} for "a.b"."""
-    first, _, rest = path.partition(".")
-    return {first: nested(rest, value) if rest else value}
 
 
 @pytest.mark.parametrize(

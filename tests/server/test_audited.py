@@ -27,6 +27,8 @@ class Orders:
         request[ORDER] = {"domain": "d" * 1_000, "hits": 3}
         if status == "fault":
             raise ZeroDivisionError
+        if status == "large":
+            raise web.HTTPRequestEntityTooLarge(1, 2)
         return web.Response(status=int(status[:3]))
 
 
@@ -45,6 +47,7 @@ def audit_lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
         ("/orders/403", "refused", 403),
         ("/orders/400", "failed", 400),
         ("/orders/503", "failed", 503),
+        ("/orders/large", "failed", 413),
         ("/orders/fault", "failed", 500),
     ],
 )

@@ -45,6 +45,12 @@ class Rendered(NamedTuple):
         return sorted(f"{one['kind']}/{one['metadata']['name']}" for one in self.objects)
 
 
+def nested(path: str, value: object) -> dict[str, Any]:
+    """Return {"a": {"b": value}} for "a.b"."""
+    first, _, rest = path.partition(".")
+    return {first: nested(rest, value) if rest else value}
+
+
 class Helm:
     """Renders and lints; a call takes a millisecond."""
 

@@ -32,6 +32,10 @@ def keys_of(path: Path) -> set[str]:
     extras = [node.value for node in nodes if isinstance(node, ast.keyword) and node.arg == "extra"]
     found = set().union(*(text_keys(value) for value in extras if isinstance(value, ast.Dict)))
     names = {name_of(value) for value in extras} - {""}
+    # What `with _Audit(...) as entry` adds to.
+    names |= {
+        name_of(each.optional_vars) for node in nodes if isinstance(node, ast.With) for each in node.items
+    } - {""}
     for node in nodes:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         if isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.value, ast.Dict):
