@@ -7,6 +7,7 @@ CHART_STAMP := $(VENV)/.installed-chart
 ARGS ?=
 GO_BIN := .tools/bin
 GO_TOOLS := $(GO_BIN)/grpcurl $(GO_BIN)/h2spec
+CHART_TOOLS := $(GO_BIN)/helm $(GO_BIN)/helm-unittest
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test debugging-docs peer bench fuzz fuzz-guided sim sim-check lint tools chromium screenshots format
@@ -46,7 +47,7 @@ else
 	@$(BIN)/python -m pytest $(SHARING:%=--ignore=%) $(ARGS)$(if $(ARGS), || [ $$? = 5 ])
 endif
 
-tools: $(GO_TOOLS) chromium prometheus ## what tests use besides: grpcurl, h2spec (by Go), prometheus, chromium (by apt-get)
+tools: $(GO_TOOLS) $(CHART_TOOLS) chromium prometheus ## what tests use besides: grpcurl, h2spec, helm (by Go), prometheus, chromium (by apt-get)
 
 # The tests of the status page drive the system's own Chromium; root can install it where apt-get is at hand.
 chromium:
@@ -149,14 +150,17 @@ chart: $(STAMP) ## write the chart's values.schema.json and table from values.ya
 image-check: $(STAMP) ## run what the Dockerfile's builder runs, ask for every wheel on amd64 and arm64, serve the result
 	@cd tests && ../$(BIN)/python -m support.image
 
-# Ten minutes of building on two cores (helm-unittest alone takes six), so no test needs them: tests use Helm's code from a
-# wheel, and say so. The plugin's go.mod replaces a module, which `go install` of a version refuses.
-chart-tools: UNITTEST := github.com/helm-unittest/helm-unittest@v1.1.2
-chart-tools: ## build helm and helm-unittest into .tools/bin (needs Go, takes long); tests run the latter then
+chart-tools: $(CHART_TOOLS) ## build helm and helm-unittest into .tools/bin (needs Go); part of make tools
+
+# Three minutes of building on two cores. The plugin's go.mod replaces a module, which `go install` of a version refuses.
+$(CHART_TOOLS): UNITTEST := github.com/helm-unittest/helm-unittest@v1.1.2
+$(CHART_TOOLS):
 	@mkdir -p $(GO_BIN)
-	@GOBIN=$(CURDIR)/$(GO_BIN) GOFLAGS=-trimpath go install helm.sh/helm/v4/cmd/helm@v4.2.4
-	@cd /tmp && go mod download $(UNITTEST)
-	@cd "$$(go env GOMODCACHE)/$(UNITTEST)" && GOFLAGS=-trimpath go build -o $(CURDIR)/$(GO_BIN)/helm-unittest ./cmd/helm-unittest
+	@command -v go >/dev/null || { echo "NO GO ON PATH: $(@F) is not built; tests that need it say so" >&2; exit 0; }; \
+	echo "building $(@F) into $(GO_BIN) (once)" >&2; export GOFLAGS=-trimpath; \
+	if [ $(@F) = helm ]; then GOBIN=$(CURDIR)/$(GO_BIN) go install helm.sh/helm/v4/cmd/helm@v4.2.4 2>$@.log; \
+	else cd /tmp && go mod download $(UNITTEST) 2>$(CURDIR)/$@.log && cd "$$(go env GOMODCACHE)/$(UNITTEST)" \
+	  && go build -o $(CURDIR)/$@ ./cmd/helm-unittest 2>>$(CURDIR)/$@.log; fi || { cat $(CURDIR)/$@.log >&2; exit 1; }
 
 release: $(STAMP) ## write a version into the project, the changelog, manifests and the chart (VERSION=0.2.0)
 	@$(BIN)/python deploy/release.py $(VERSION)

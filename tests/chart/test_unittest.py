@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-
 import pytest
-from support.helm import CHART, ROOT, Helm
+from support.helm import CHART, Helm
 from support.helm_unittest import Case, cases, failures
 
 CASES = [case for path in sorted((CHART / "tests").glob("*_test.yaml")) for case in cases(path)]
-PLUGIN = ROOT / ".tools" / "bin" / "helm-unittest"
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
@@ -35,17 +32,3 @@ def test_each_assertion_can_fail(helm: Helm, assertion: dict[str, object]) -> No
     case = Case("x", "rel", "workload.yaml", {}, [assertion])
 
     assert 1 == len(failures(case, helm))
-
-
-def test_the_plugin_says_the_same() -> None:
-    """Beside the cases above, which hold by Helm's own code whether or not the plugin was built."""
-    if not PLUGIN.exists():
-        pytest.skip(
-            f"helm-unittest was not built (`make chart-tools`); its {len(CASES)} cases ran without it"
-        )
-    done = subprocess.run(
-        [PLUGIN, "--strict", CHART], capture_output=True, text=True, timeout=60, check=False
-    )
-
-    assert 0 == done.returncode, done.stdout
-    assert f"Tests:       {len(CASES)} passed" in done.stdout

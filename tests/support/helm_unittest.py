@@ -1,4 +1,4 @@
-"""Runs the files of helm-unittest (helm/sentinel/tests) with Helm's own code: the plugin takes long to build.
+"""Runs the files of helm-unittest (helm/sentinel/tests) with Helm's own code, also where there is no Go.
 
 As much of its language as these files use; a word that this does not know is an error, not a pass.
 """
