@@ -5,8 +5,10 @@ import itertools
 import os
 import re
 import select
+import signal
 import sys
 import time
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final, Self
@@ -112,10 +114,25 @@ def _live(ask: "Callable[[int], dict[str, Any]]", interval_s: float) -> None:
     rounds = _rounds(lambda: ask(_lines(out)), lambda: keys.asked_to_end(interval_s))
     # Before the screen is taken: who cannot be asked at all is told on the lines below the command.
     first = next(rounds)
-    with keys, Live(console=out, screen=True, auto_refresh=False) as live:
+    with _ending_in_order(), keys, Live(console=out, screen=True, auto_refresh=False) as live:
         for asked, problem in itertools.chain([first], rounds):
             said = [_screen.text(f"{problem}; asking again", _screen.BAD)] if problem else []
             live.update(Group(*said, frame(asked, out)), refresh=True)
+
+
+@contextmanager
+def _ending_in_order() -> "Iterator[None]":
+    """Let what `kill` and a closed terminal send end as q does: who has the screen must give it back."""
+
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _rounds(

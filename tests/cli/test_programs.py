@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,6 +95,24 @@ def test_top_on_a_terminal_goes_on_until_q_and_leaves_it_as_it_was(server):
     assert b"Traceback" not in shown
     # The alternate screen, so that what was on the terminal comes back.
     assert shown.index(b"\x1b[?1049h") < shown.index(b"acme")
+    os.close(mine)
+    os.close(its)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 0)])
+def test_a_signal_makes_top_give_the_terminal_back(server, number, code):
+    mine, its = pty.openpty()
+    before = termios.tcgetattr(its)
+    top = subprocess.Popen([*PROGRAM, "top"], stdin=its, stdout=its, stderr=its)
+    read_until(mine, b"acme")
+    assert before != termios.tcgetattr(its)
+
+    top.send_signal(number)
+    shown = read_until(mine, b"\x1b[?1049l")
+
+    assert code == top.wait(PATIENCE_S)
+    assert before == termios.tcgetattr(its)
+    assert b"Traceback" not in shown
     os.close(mine)
     os.close(its)
 
