@@ -12,15 +12,17 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+CHANGELOG = ROOT / "CHANGELOG.md"
 IMAGE = re.compile(r"(?:(?<=/sentinel:)|(?<=ARG VERSION=))\d+\.\d+\.\d+")
 UNRELEASED = "## [Unreleased]\n"
 _VERSION = re.compile(r'(?m)^version = "(\d+\.\d+\.\d+)"$')
 
 
 def manifests() -> list[Path]:
-    """Return what names the image with its tag; the chart's README is written by `make chart`."""
+    """Return what names the image with its tag."""
+    names = ("README.md", "Dockerfile", "docker-compose.yml", "helm/sentinel/README.md")
     found = [
-        *(ROOT / name for name in ("README.md", "Dockerfile", "docker-compose.yml")),
+        *(ROOT / name for name in names),
         *(path for path in (ROOT / "docs").rglob("*") if path.suffix in {".md", ".yaml"}),
     ]
     return sorted(path for path in found if IMAGE.search(path.read_text()))
@@ -49,28 +51,34 @@ def changelog(text: str, version: str, day: date) -> str:
     return f"{before}{heading}\n## [{version}] - {day.isoformat()}\n{after}"
 
 
-def made(version: str, day: date) -> dict[Path, str]:
+def made(version: str, day: date, changes: str) -> dict[Path, str]:
     """Return the files that change, with their new text.
+
+    Args:
+        version: the new one.
+        day: of the release.
+        changes: the changelog's text.
 
     Raises:
         ValueError: the version is not a later one, or nothing changed since.
     """
-    project, changes = ROOT / "pyproject.toml", ROOT / "CHANGELOG.md"
+    project = ROOT / "pyproject.toml"
     text = project.read_text()
     (old,) = _VERSION.findall(text)
     # The first release has the number that the project began with.
-    if number(version) < number(old) or f"## [{version}]" in changes.read_text():
+    if number(version) < number(old) or f"## [{version}]" in changes:
         raise ValueError(f"{version} is not later than {old}")
     return {
         project: _VERSION.sub(f'version = "{version}"', text),
-        changes: changelog(changes.read_text(), version, day),
+        CHANGELOG: changelog(changes, version, day),
         **{path: IMAGE.sub(version, path.read_text()) for path in manifests()},
     }
 
 
 if __name__ == "__main__":
     try:
-        files = made(sys.argv[1] if len(sys.argv) > 1 else "", datetime.now(UTC).date())
+        asked = sys.argv[1] if len(sys.argv) > 1 else ""
+        files = made(asked, datetime.now(UTC).date(), CHANGELOG.read_text())
     except ValueError as error:
         sys.exit(f"make release VERSION=...: {error}")
     for path, text in files.items():

@@ -102,9 +102,10 @@ def test_what_is_not_of_the_form_is_found(old: str, new: str) -> None:
 
 
 def test_a_release_dates_what_is_unreleased() -> None:
-    text = release.changelog(TEXT, "99.0.0", date(2199, 1, 1))
+    """Of the example: in the real one nothing is unreleased when a release is tested."""
+    text = release.changelog(GOOD, "99.0.0", date(2199, 1, 1))
 
     assert [] == list(problems(text))
-    assert "## [Unreleased]\n\n## [99.0.0] - 2199-01-01\n\n### Added\n" in text
+    assert "## [Unreleased]\n\n## [99.0.0] - 2199-01-01\n\n### Added\n- a\n" in text
     with pytest.raises(ValueError, match="nothing"):
         release.changelog(text, "99.0.1", date(2199, 1, 1))
