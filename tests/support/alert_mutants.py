@@ -69,7 +69,8 @@ def _spans(expression: str) -> Iterator[tuple[int, int]]:
 def mutants(rule: Rule) -> Iterator[Mutant]:
     """Every change of one rule."""
     expression = rule["expr"]
-    zero = "0.05" if "rate" in expression else "1"
+    # rate() itself, or what was recorded of it: names such as ratelimit have the word, too.
+    zero = "0.05" if re.search(r"\brate[(\d]", expression) else "1"
     for start, end in _spans(expression):
         for new in _changed(expression[start:end], zero):
             before, after = expression[max(0, start - 50) : start], expression[end : end + 15]
