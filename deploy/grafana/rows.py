@@ -433,11 +433,12 @@ ENVOY = [
     ),
     Panel(
         "What Envoy counts of the rate limit filter",
-        "By upstream. A stat_prefix of the filter changes the metric's name, so the name is matched, and kept as a label.",
+        "By upstream, over five minutes. A stat_prefix of the filter changes the metric's name, so the name is matched, and "
+        "kept as a label.",
         {
             f"{{{{envoy_cluster_name}}}} {word}":
                 'sum by (envoy_cluster_name) (rate(label_replace({$envoy, __name__=~"envoy_cluster_ratelimit_(.+_)?' + word
-                + '"}, "counter", "$0", "__name__", ".+")[$__rate_interval:1m]))'
+                + '"}, "counter", "$0", "__name__", ".+")[5m:1m]))'
             for word in ("ok", "over_limit", "error", "failure_mode_allowed")
         },
         unit="reqps", width=12,

@@ -54,6 +54,13 @@ def test_every_selector_is_of_the_chosen_fleet(title: str, expression: str) -> N
     assert {wanted} == {(one.get("namespace"), one.get("job")) for one in matched(expression)}, title
 
 
+def test_a_subquery_has_several_steps_whatever_is_shown() -> None:
+    """$__rate_interval is four scrapes, 20 s or a minute: of one step of a minute rate() makes nothing."""
+    found = {one for _, expression in EXPRESSIONS for one in re.findall(r"\[([^\]]+:[^\]]*)\]", expression)}
+
+    assert {"5m:1m"} == found
+
+
 def test_upstreams_and_domains_are_chosen_where_there_are_any() -> None:
     for label, of in (("upstream", "sentinel_pressure{"), ("domain", "sentinel_ratelimit_hits_total{")):
         assert of in VARIABLES[label]["definition"]
