@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sentinel_ext.core.breaker import CircuitState
 from sentinel_ext.core.decision import Reason
 from sentinel_ext.core.model import Mode, Stage, Tier
+from sentinel_ext.core.ratelimit.outcome import Cause
 from sentinel_ext.telemetry.config import OPERATOR, POLICY
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ def words(metric: str, label: str, seen: Seen) -> AbstractSet[str]:
         return _EVERYWHERE[label]
     if label == "reason" and metric in _REASONS:
         return set(Reason)
+    if (label, metric) == ("cause", "sentinel_ratelimit_decisions_total"):
+        return set(Cause)
     if label in {"le", "signal", "verdict"}:
         return seen.get((_PRINTED.get((metric, label), metric), label), set())
     return set()
