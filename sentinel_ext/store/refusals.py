@@ -10,9 +10,10 @@ logger = logging.getLogger("sentinel.store")
 # Heard again after that long a quiet, it is news. Every connection tries again within a second.
 QUIET_S: Final = 60.0
 
-_NOAUTH: Final = "Redis wants a password: name its file in REDIS_PASSWORD_FILE, or write it into REDIS_URL"
+# No colon behind the word password: in the log what follows is hidden, for it could be one.
+_NOAUTH: Final = "Redis wants a password; name its file in REDIS_PASSWORD_FILE, or write it into REDIS_URL"
 _WRONGPASS: Final = (
-    "Redis takes neither user nor password: compare REDIS_USERNAME and the file of REDIS_PASSWORD_FILE, or "
+    "Redis takes neither user nor password; compare REDIS_USERNAME and the file of REDIS_PASSWORD_FILE, or "
     "REDIS_URL, with ACL LIST"
 )
 _NOPASS: Final = "a password is given, and Redis has none: leave it out, or set requirepass or an ACL user"

@@ -20,6 +20,7 @@ from sentinel_ext.store.base import Answer, StoreError
 from sentinel_ext.store.credentials import MAX_BYTES, PasswordError, PasswordFile
 from sentinel_ext.store.factory import LINKS
 from sentinel_ext.store.refusals import QUIET_S, Refusals
+from sentinel_ext.telemetry.redaction import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -233,6 +234,23 @@ def test_a_refusal_heard_again_after_a_quiet_while_is_news(caplog: pytest.LogCap
     refusals.hear("OOM command not allowed", 0.0)
 
     assert 2 == len(said(caplog))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "NOAUTH Authentication required.",
+        "WRONGPASS invalid username-password pair or user is disabled.",
+        "ERR AUTH <password> called without any password configured for the default user.",
+        "NOPERM this user has no permissions to run the 'eval' command",
+    ],
+)
+def test_what_to_do_stands_in_the_log_as_it_is(words: str, caplog: pytest.LogCaptureFixture) -> None:
+    """What looks like a password is hidden there: `password: name its file` did."""
+    Refusals().hear(words, 0.0)
+    (todo,) = said(caplog)
+
+    assert todo == Redactor().text(todo)
 
 
 @pytest.mark.parametrize(
