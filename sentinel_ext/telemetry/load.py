@@ -111,7 +111,11 @@ class LoadCollector(Collector):
             "Changes of breakers that this instance saw, by what they changed to.",
             labels=["upstream", "to"],
         )
-        for key, count in list(self._transitions.items()):
+        # increase() over a series that appears with its first event misses it, and most breakers trip once.
+        none = {
+            (each.name, to.value): 0 for each in upstreams if each.circuit is not None for to in CircuitState
+        }
+        for key, count in (none | self._transitions).items():
             changes.add_metric(list(key), count)
         yield changes
 

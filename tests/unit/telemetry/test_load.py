@@ -135,17 +135,24 @@ def test_results_that_do_not_count_are_counted(controller):
     assert 2 == samples(controller)[f"sentinel_circuit_breaker_stale_results_total{{upstream={UP}}}"]
 
 
-def test_changes_are_counted_by_what_they_changed_to(controller):
+def test_changes_are_counted_by_what_they_changed_to_from_nothing_on(controller):
+    """An increase over a series that begins with its first change would miss that change."""
     loads, protected = LoadCollector(controller), controller.upstream(UP)
+
+    def told() -> dict[str, float]:
+        return {name: value for name, value in samples(loads).items() if "transitions" in name}
+
+    def expected(**counts: int) -> dict[str, int]:
+        return {
+            f"sentinel_circuit_breaker_transitions_total{{to={to},upstream={UP}}}": count
+            for to, count in counts.items()
+        }
+
+    assert expected(closed=0, open=0, half_open=0) == told()
     for after in (CircuitState.OPEN, CircuitState.HALF_OPEN, CircuitState.OPEN):
         loads.changed(protected, Transition(CircuitState.CLOSED, after, 1, None, 0, Force.AUTO, False))
 
-    found = {name: value for name, value in samples(loads).items() if "transitions" in name}
-
-    assert {
-        f"sentinel_circuit_breaker_transitions_total{{to=open,upstream={UP}}}": 2,
-        f"sentinel_circuit_breaker_transitions_total{{to=half_open,upstream={UP}}}": 1,
-    } == found
+    assert expected(closed=0, open=2, half_open=1) == told()
 
 
 def test_ends_that_found_no_place_are_counted(controller):
