@@ -78,11 +78,27 @@ def schema_of(value: Value) -> dict[str, Any]:
     described = {"description": value.text} if value.text else {}
     if value.inner:
         inner = {key: schema_of(one) for key, one in value.inner.items()}
-        made = {"type": "object", "additionalProperties": False, "properties": inner}
+        made = {"type": "object", "additionalProperties": False, "required": needed(value.inner)}
+        made["properties"] = inner
         return described | made | value.schema
     if any(word in value.schema for word in ("type", "$ref", "anyOf", "enum")):
         return described | value.schema
     return described | {"type": _TYPES[type(value.default)]} | value.schema
+
+
+def needed(values: dict[str, Value]) -> list[str]:
+    """Return the keys that null may not take away: a template would find nothing in their place.
+
+    Helm leaves out what is null before it asks the schema. What is empty by default may go, and a mapping of
+    Kubernetes', such as a security context.
+    """
+    free = {"$ref": "#/definitions/object"}
+    nullable = [
+        key for key, one in values.items() if "null" in one.schema.get("type", ()) or one.schema == free
+    ]
+    return [
+        key for key, one in values.items() if one.default not in (None, "", [], {}) and key not in nullable
+    ]
 
 
 def definitions() -> dict[str, Any]:
@@ -206,6 +222,7 @@ def schema(values: dict[str, Value]) -> str:
         "title": "Values of the chart sentinel",
         "type": "object",
         "additionalProperties": False,
+        "required": needed(values),
         "properties": {key: schema_of(value) for key, value in values.items()},
         "definitions": definitions(),
     }
