@@ -146,11 +146,13 @@ def definitions() -> dict[str, Any]:
 
 
 def _kubernetes() -> dict[str, Any]:
-    """Return what a cluster takes: labels, a number or share of pods, how they are replaced, peers."""
+    """Return what a cluster takes: labels, variables, pods by number or share, their replacement, peers."""
 
     def only(**properties: Any) -> dict[str, Any]:  # noqa: ANN401  any JSON
         return {"type": "object", "additionalProperties": False, "properties": properties}
 
+    name, value = {"type": "string", "minLength": 1}, {"type": ["string", "null"]}
+    variable = {"type": "object", "required": ["name"], "properties": {"name": name, "value": value}}
     text = {"type": "string", "maxLength": 63, "pattern": "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"}
     selector = {"$ref": "#/definitions/labelSelector"}
     block = only(cidr={"type": "string", "minLength": 1}, **{"except": {"type": "array"}})
@@ -160,6 +162,7 @@ def _kubernetes() -> dict[str, Any]:
         "labelSelector": only(
             matchLabels={"$ref": "#/definitions/labels"}, matchExpressions={"$ref": "#/definitions/objects"}
         ),
+        "env": {"type": "array", "items": variable},
         "peers": {"type": "array", "items": {**peer, "minProperties": 1}},
         "pods": {
             "type": ["integer", "string", "null"],

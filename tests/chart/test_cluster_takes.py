@@ -42,6 +42,8 @@ NAMESPACE = {"namespace": "gateways"}
         ("networkPolicy.from", [{}], "minProperties"),
         ("networkPolicy.from", [{"podSelector": {"name": "a"}}], "additional properties 'name' not allowed"),
         ("networkPolicy.from", [{"ipBlock": {}}], "missing property 'cidr'"),
+        ("extraEnv", [{"name": "A", "value": 1}], "got number, want null or string"),
+        ("app.env", [{"name": "A", "value": True}], "got boolean, want null or string"),
         # What Sentinel or Envoy would end with at their start.
         ("config.listenHost", "::", "pattern"),
         ("envoy.listenHost", "[::]", "pattern"),
@@ -128,6 +130,8 @@ def sleeps(seconds: int) -> dict[str, Any]:
         (stays(2), "podDisruptionBudget.minAvailable: 2 of 2 pods lets none go"),
         # Kubernetes rounds up.
         (stays("51%"), "podDisruptionBudget.minAvailable: 51% of 2 pods lets none go"),
+        ({"extraEnv": [{"name": "A"}, {"name": "A"}]}, "extraEnv: A stands there twice"),
+        ({"app": {"env": [{"name": "A"}, {"name": "A"}]}}, "app.env: A stands there twice"),
         (goes(0), "podDisruptionBudget.maxUnavailable: 0 lets no pod go"),
         (goes("0%"), "podDisruptionBudget.maxUnavailable: 0% lets no pod go"),
         (

@@ -125,6 +125,15 @@ metrics.dashboard.enabled: this copy of the chart has no files/dashboard.json
 {{- end }}
 {{- $_ := set $taken $number $name }}
 {{- end }}
+{{- range $value, $list := dict "extraEnv" $v.extraEnv "app.env" $v.app.env }}
+{{- $names := list }}
+{{- range $list }}
+{{- if has .name $names }}
+{{ $value }}: {{ .name }} stands there twice, which server-side apply refuses
+{{- end }}
+{{- $names = append $names .name }}
+{{- end }}
+{{- end }}
 {{- $own := include "sentinel.variables" . | fromJson -}}
 {{- range $v.extraEnv }}
 {{- if or (hasKey $own .name) (has .name (list "REDIS_URL" "WORKERS")) }}
