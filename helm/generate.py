@@ -112,6 +112,7 @@ def definitions() -> dict[str, Any]:
         "objects": {"type": "array", "items": {"type": "object"}},
         "strings": {"type": "object", "additionalProperties": {"type": "string"}},
         **_kubernetes(),
+        **_images(),
         "port": {"type": "integer", "minimum": 1, "maximum": 65535},
         "duration": {"type": "string", "pattern": "^([0-9]+(ms|s|m|h))*$"},
         "rateLimitFiles": {
@@ -143,6 +144,19 @@ def definitions() -> dict[str, Any]:
         "policy": policy,
         **inner,
     }
+
+
+def _images() -> dict[str, Any]:
+    """Return what stands in an image's reference; of anything else nodes say InvalidImageName."""
+    part = "[a-z0-9]+([._-]+[a-z0-9]+)*"
+    host = r"([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?"
+    patterns = {
+        "registry": f"^({host}(/{part})*)?$",
+        "repository": f"^({host}/)?{part}(/{part})*$",
+        "repositoryOrNone": f"^(({host}/)?{part}(/{part})*)?$",
+        "tag": "^([A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?$",
+    }
+    return {name: {"type": "string", "pattern": pattern} for name, pattern in patterns.items()}
 
 
 def _kubernetes() -> dict[str, Any]:

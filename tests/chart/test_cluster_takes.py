@@ -44,6 +44,11 @@ NAMESPACE = {"namespace": "gateways"}
         ("networkPolicy.from", [{"ipBlock": {}}], "missing property 'cidr'"),
         ("extraEnv", [{"name": "A", "value": 1}], "got number, want null or string"),
         ("app.env", [{"name": "A", "value": True}], "got boolean, want null or string"),
+        ("image.registry", "https://registry.example.com", "pattern"),
+        ("global.imageRegistry", "registry.example.com/", "pattern"),
+        ("envoy.image.repository", "Mirror/Envoy", "pattern"),
+        ("app.image.repository", "shop/app:7", "pattern"),
+        ("image.tag", "v1:2", "pattern"),
         # What Sentinel or Envoy would end with at their start.
         ("config.listenHost", "::", "pattern"),
         ("envoy.listenHost", "[::]", "pattern"),
@@ -167,6 +172,11 @@ def test_a_release_that_no_service_can_be_called_after_is_refused(helm: Helm, re
         stays("50%"),
         {**stays("66%"), "replicaCount": 3},
         goes("1%"),
+        {
+            "image": {"registry": "localhost:5000/a/b", "tag": "v1.2_3-a"},
+            "global": {"imageRegistry": "[::1]:5000"},
+        },
+        {**SIDECAR, "app": {"image": {"repository": "registry.example.com:5000/shop/app_a", "tag": "7"}}},
         {"config": {"listenHost": "[::]", "debugAddress": "[::1]:50052"}, "envoy": {"listenHost": "::"}},
         {"podDisruptionBudget": {"minAvailable": 2}},
         sleeps(20),

@@ -9,7 +9,7 @@ args:
   - |
     {{- .Files.Get "files/echo.py" | nindent 4 }}
 {{- else }}
-image: {{ include "sentinel.image" (list . $a.image "latest") }}
+image: {{ include "sentinel.image" (list . $a.image "latest") | quote }}
 imagePullPolicy: {{ $a.image.pullPolicy }}
 {{- with $a.command }}
 command:

@@ -85,7 +85,7 @@ metadata:
 {{- end }}
 
 {{- define "sentinel.ownImage" -}}
-image: {{ include "sentinel.image" (list . .Values.image .Chart.AppVersion) }}
+image: {{ include "sentinel.image" (list . .Values.image .Chart.AppVersion) | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 {{- end }}
 

@@ -17,7 +17,7 @@ true
 
 {{- define "sentinel.envoyContainer" -}}
 name: envoy
-image: {{ include "sentinel.image" (list . .Values.envoy.image "distroless-v1.40.0") }}
+image: {{ include "sentinel.image" (list . .Values.envoy.image "distroless-v1.40.0") | quote }}
 imagePullPolicy: {{ .Values.envoy.image.pullPolicy }}
 command: [/usr/local/bin/envoy]
 args:
