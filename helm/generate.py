@@ -78,11 +78,27 @@ def schema_of(value: Value) -> dict[str, Any]:
     described = {"description": value.text} if value.text else {}
     if value.inner:
         inner = {key: schema_of(one) for key, one in value.inner.items()}
-        made = {"type": "object", "additionalProperties": False, "properties": inner}
+        made = {"type": "object", "additionalProperties": False, "required": needed(value.inner)}
+        made["properties"] = inner
         return described | made | value.schema
     if any(word in value.schema for word in ("type", "$ref", "anyOf", "enum")):
         return described | value.schema
     return described | {"type": _TYPES[type(value.default)]} | value.schema
+
+
+def needed(values: dict[str, Value]) -> list[str]:
+    """Return the keys that null may not take away: a template would find nothing in their place.
+
+    Helm leaves out what is null before it asks the schema. What is empty by default may go, and a mapping of
+    Kubernetes', such as a security context.
+    """
+    free = {"$ref": "#/definitions/object"}
+    nullable = [
+        key for key, one in values.items() if "null" in one.schema.get("type", ()) or one.schema == free
+    ]
+    return [
+        key for key, one in values.items() if one.default not in (None, "", [], {}) and key not in nullable
+    ]
 
 
 def definitions() -> dict[str, Any]:
@@ -96,6 +112,7 @@ def definitions() -> dict[str, Any]:
         "objects": {"type": "array", "items": {"type": "object"}},
         "strings": {"type": "object", "additionalProperties": {"type": "string"}},
         **_kubernetes(),
+        **_images(),
         "port": {"type": "integer", "minimum": 1, "maximum": 65535},
         "duration": {"type": "string", "pattern": "^([0-9]+(ms|s|m|h))*$"},
         "rateLimitFiles": {
@@ -129,12 +146,27 @@ def definitions() -> dict[str, Any]:
     }
 
 
+def _images() -> dict[str, Any]:
+    """Return what stands in an image's reference; of anything else nodes say InvalidImageName."""
+    part = "[a-z0-9]+([._-]+[a-z0-9]+)*"
+    host = r"([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?"
+    patterns = {
+        "registry": f"^({host}(/{part})*)?$",
+        "repository": f"^({host}/)?{part}(/{part})*$",
+        "repositoryOrNone": f"^(({host}/)?{part}(/{part})*)?$",
+        "tag": "^([A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?$",
+    }
+    return {name: {"type": "string", "pattern": pattern} for name, pattern in patterns.items()}
+
+
 def _kubernetes() -> dict[str, Any]:
-    """Return what a cluster takes: labels, a number or share of pods, how they are replaced, peers."""
+    """Return what a cluster takes: labels, variables, pods by number or share, their replacement, peers."""
 
     def only(**properties: Any) -> dict[str, Any]:  # noqa: ANN401  any JSON
         return {"type": "object", "additionalProperties": False, "properties": properties}
 
+    name, value = {"type": "string", "minLength": 1}, {"type": ["string", "null"]}
+    variable = {"type": "object", "required": ["name"], "properties": {"name": name, "value": value}}
     text = {"type": "string", "maxLength": 63, "pattern": "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"}
     selector = {"$ref": "#/definitions/labelSelector"}
     block = only(cidr={"type": "string", "minLength": 1}, **{"except": {"type": "array"}})
@@ -144,6 +176,7 @@ def _kubernetes() -> dict[str, Any]:
         "labelSelector": only(
             matchLabels={"$ref": "#/definitions/labels"}, matchExpressions={"$ref": "#/definitions/objects"}
         ),
+        "env": {"type": "array", "items": variable},
         "peers": {"type": "array", "items": {**peer, "minProperties": 1}},
         "pods": {
             "type": ["integer", "string", "null"],
@@ -206,6 +239,7 @@ def schema(values: dict[str, Value]) -> str:
         "title": "Values of the chart sentinel",
         "type": "object",
         "additionalProperties": False,
+        "required": needed(values),
         "properties": {key: schema_of(value) for key, value in values.items()},
         "definitions": definitions(),
     }

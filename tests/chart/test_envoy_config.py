@@ -170,8 +170,9 @@ def test_the_files_of_ci_too(ci: dict[str, Rendered], ci_values: dict[str, Any])
 
 
 def test_a_policy_that_the_chart_cannot_read_has_its_headers_named(helm: Helm) -> None:
+    """In small letters, as Envoy has them: its list is compared letter by letter."""
     policy = {"existingConfigMap": "plans"}
-    values = {**EXAMPLE, "policy": policy, "envoy": {"tenantHeaders": ["x-a", "x-b"]}}
+    values = {**EXAMPLE, "policy": policy, "envoy": {"tenantHeaders": ["X-A", "x-b"]}}
     config = str(chart_config(helm.render(values)))
 
     assert "{'exact': 'x-a'}, {'exact': 'x-b'}" in config

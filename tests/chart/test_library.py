@@ -50,6 +50,15 @@ def test_what_the_sidecars_read_is_in_the_release(rendered: Rendered) -> None:
     assert "checksum/envoy" in deployment["spec"]["template"]["metadata"]["annotations"]
 
 
+def test_its_service_leads_to_envoy_and_its_app_waits_for_the_service(rendered: Rendered) -> None:
+    """On SIGTERM Services still send requests for a while."""
+    pod = containers(rendered.one("Deployment"))
+    (port,) = rendered.one("Service")["spec"]["ports"]
+
+    assert pod["envoy"]["ports"][0]["containerPort"] == port["targetPort"]
+    assert {"preStop": {"sleep": {"seconds": 5}}} == pod["shop"]["lifecycle"]
+
+
 def test_a_change_of_its_values_reaches_envoys_file(helm: Helm, parent: Path) -> None:
     rendered = helm.render({"sentinel": {"app": {"port": 9999}}}, chart=parent)
     config = yaml.safe_load(rendered.one("ConfigMap", "-envoy")["data"]["envoy.yaml"])

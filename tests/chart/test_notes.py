@@ -218,3 +218,28 @@ def test_the_notes_warn_of_probes_that_use_up_a_limit(helm: Helm, probe: dict[st
     values = {"mode": "sidecar", "app": app, "envoy": {"unprotectedPaths": ["/healthz"]}}
 
     assert told == ("WARNING: app.readinessProbe asks Envoy for /" in helm.render(values).notes)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({}, True),
+        ({"autoscaling": {"enabled": True}, "replicaCount": 1}, True),
+        ({"replicaCount": 1}, False),
+        ({"redis": {"url": "redis://redis"}}, False),
+    ],
+    ids=str,
+)
+def test_the_notes_warn_of_pods_that_share_no_counters(
+    helm: Helm, values: dict[str, Any], told: bool
+) -> None:
+    assert told == ("each admits every limit" in helm.render({"redis": {"url": "memory://"}, **values}).notes)
+
+
+def test_the_notes_name_what_works_with_the_values(helm: Helm) -> None:
+    """A test only where there is one; in both of Envoy's files the same timeout."""
+    library = {"mode": "sidecar", "app": {"enabled": False}}
+
+    assert "helm test" not in helm.render(library).notes
+    assert "helm test" in helm.render({}).notes
+    assert "--check-timeout-ms 75" in helm.render({"envoy": {"checkTimeoutMs": 75}}).notes

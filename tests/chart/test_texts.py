@@ -236,3 +236,18 @@ def test_a_key_without_effect_is_only_taken_where_reading_is_lenient(helm: Helm)
         {"rateLimit": given}
     )
     helm.render({"rateLimit": {**given, "lenient": True}})
+
+
+@pytest.mark.parametrize("text", ["  # mine\nplans: {}\n", "\n      \nplans: {}\n", "plans: {}"], ids=repr)
+def test_text_arrives_as_it_is_even_if_it_begins_with_spaces(helm: Helm, text: str) -> None:
+    values = {
+        "policy": {"content": text},
+        "rateLimit": {"files": {"a.yaml": text.replace("plans: {}", "domain: a")}},
+        "checkConfig": {"enabled": True},
+    }
+    rendered = helm.render(values)
+
+    read = rendered.one("ConfigMap", "-policy")["data"] | rendered.one("ConfigMap", "-ratelimit")["data"]
+    assert rendered.one("ConfigMap", "-check")["data"] == read
+    assert text.rstrip("\n") == read["policy.yaml"].rstrip("\n")
+    assert "domain: a" == read["a.yaml"].splitlines()[-1]

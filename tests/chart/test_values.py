@@ -30,7 +30,7 @@ LIBRARY: dict[str, Any] = {"mode": "sidecar", "app": {"enabled": False}}
         ("config.refillRate", "fast", "got string, want null or number"),
         ("config.windowMs", 10, "minimum: got 10, want 100"),
         ("config.baseRateLimit", "none", "anyOf"),
-        ("config.tenantHeader", "", "minLength"),
+        ("config.tenantHeader", "", "pattern"),
         ("image.digest", "sha256:abc", "pattern"),
         ("image.pullPolicy", "Sometimes", "value must be one of"),
         ("ports.grpc", 70000, "maximum"),

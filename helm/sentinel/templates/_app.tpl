@@ -9,7 +9,7 @@ args:
   - |
     {{- .Files.Get "files/echo.py" | nindent 4 }}
 {{- else }}
-image: {{ include "sentinel.image" (list . $a.image "latest") }}
+image: {{ include "sentinel.image" (list . $a.image "latest") | quote }}
 imagePullPolicy: {{ $a.image.pullPolicy }}
 {{- with $a.command }}
 command:
@@ -20,11 +20,13 @@ args:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
+{{- $env := default list $a.env }}
+{{- /* A name that stands there twice is refused by server-side apply, Helm 4's default. */}}
+{{- $port := true }}
+{{- range $env }}{{ if eq .name "PORT" }}{{ $port = false }}{{ end }}{{ end }}
+{{- if $port }}{{ $env = prepend $env (dict "name" "PORT" "value" (toString $a.port)) }}{{ end }}
 env:
-  - {name: PORT, value: {{ $a.port | quote }}}
-  {{- with $a.env }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- toYaml $env | nindent 2 }}
 {{- with $a.envFrom }}
 envFrom:
   {{- toYaml . | nindent 2 }}
@@ -44,7 +46,7 @@ securityContext:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
-{{- $lifecycle := $a.lifecycle }}
+{{- $lifecycle := default dict $a.lifecycle }}
 {{- if and (not $lifecycle.preStop) $a.preStopSeconds }}
 {{- $lifecycle = merge (dict "preStop" (dict "sleep" (dict "seconds" $a.preStopSeconds))) $lifecycle }}
 {{- end }}

@@ -71,7 +71,7 @@ exec:
 
 {{/* Resources of Sentinel: a request for CPU that nobody has set goes by the mode, and never above a limit. */}}
 {{- define "sentinel.resources" -}}
-{{- $given := deepCopy .Values.resources -}}
+{{- $given := deepCopy (default dict .Values.resources) -}}
 {{- if not (or (dig "requests" "cpu" "" $given) (dig "limits" "cpu" "" $given)) -}}
 {{- $cpu := ternary "250m" "100m" (eq .Values.mode "service") -}}
 {{- $given = merge (dict "requests" (dict "cpu" $cpu)) $given -}}
@@ -92,7 +92,7 @@ exec:
 {{/* What pods of both modes have in common, behind `spec:`. */}}
 {{- define "sentinel.podSpec" -}}
 {{ include "sentinel.pullSecrets" . }}
-serviceAccountName: {{ include "sentinel.serviceAccountName" . }}
+serviceAccountName: {{ include "sentinel.serviceAccountName" . | quote }}
 automountServiceAccountToken: {{ .Values.serviceAccount.automountServiceAccountToken }}
 # Kubernetes would set REDIS_PORT=tcp://... and the like for every Service of the namespace.
 enableServiceLinks: false
@@ -100,10 +100,10 @@ terminationGracePeriodSeconds: {{ .Values.terminationGracePeriodSeconds }}
 securityContext:
   {{- toYaml .Values.podSecurityContext | nindent 2 }}
 {{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .Values.runtimeClassName }}
-runtimeClassName: {{ . }}
+runtimeClassName: {{ . | quote }}
 {{- end }}
 {{- range $key := list "nodeSelector" "tolerations" "affinity" "dnsConfig" "hostAliases" }}
 {{- with index $.Values $key }}
@@ -124,8 +124,8 @@ topologySpreadConstraints:
 {{- define "sentinel.podMetadata" -}}
 metadata:
   labels:
-    {{- toYaml (merge (include "sentinel.podLabels" (list . "sentinel") | fromYaml) .Values.podLabels) | nindent 4 }}
-  {{- $annotations := .Values.podAnnotations }}
+    {{- toYaml (merge (include "sentinel.podLabels" (list . "sentinel") | fromYaml) (default dict .Values.podLabels)) | nindent 4 }}
+  {{- $annotations := default dict .Values.podAnnotations }}
   {{- if eq .Values.mode "sidecar" }}
   {{- $annotations = merge (include "sentinel.sidecar.annotations" . | fromYaml) (dict "kubectl.kubernetes.io/default-container" "app") $annotations }}
   {{- end }}

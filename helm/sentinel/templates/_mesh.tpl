@@ -45,7 +45,7 @@ clusters:
 {{- else if eq $v.mesh "istio" -}}
 meshConfig:
   extensionProviders:
-  - name: {{ $name }}
+  - name: {{ toYaml $name }}
     envoyExtAuthzGrpc:
       service: {{ $name }}.{{ $namespace }}.svc.cluster.local
       port: {{ $port }}
@@ -67,7 +67,7 @@ metadata: {name: sentinel, namespace: your-namespace}
 spec:
   selector: {matchLabels: {app: your-app}}
   action: CUSTOM
-  provider: {name: {{ $name }}}
+  provider: {name: {{ toYaml $name }}}
   rules: [{to: [{operation: {paths: ["/*"]}}]}]
 ---
 apiVersion: telemetry.istio.io/v1
@@ -82,7 +82,7 @@ spec:
   targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: your-route}]
   extAuth:
     grpc:
-      backendRefs: [{name: {{ $name }}, namespace: {{ $namespace }}, port: {{ $port }}}]
+      backendRefs: [{name: {{ toYaml $name }}, namespace: {{ toYaml $namespace }}, port: {{ $port }}}]
       backendSettings:
         loadBalancer: {type: LeastRequest}
         circuitBreaker: {maxParallelRequests: 1000000, maxPendingRequests: 1000000}
@@ -104,17 +104,17 @@ spec:
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: ReferenceGrant
-metadata: {name: {{ $name }}, namespace: {{ $namespace }}}
+metadata: {name: {{ toYaml $name }}, namespace: {{ toYaml $namespace }}}
 spec:
   from: [{group: gateway.envoyproxy.io, kind: SecurityPolicy, namespace: your-namespace}]
-  to: [{group: "", kind: Service, name: {{ $name }}}]
+  to: [{group: "", kind: Service, name: {{ toYaml $name }}}]
 {{- else if eq $v.mesh "contour" -}}
 apiVersion: projectcontour.io/v1alpha1
 kind: ExtensionService
-metadata: {name: {{ $name }}, namespace: {{ $namespace }}}
+metadata: {name: {{ toYaml $name }}, namespace: {{ toYaml $namespace }}}
 spec:
   protocol: h2c
-  services: [{name: {{ $name }}, port: {{ $port }}}]
+  services: [{name: {{ toYaml $name }}, port: {{ $port }}}]
   loadBalancerPolicy: {strategy: WeightedLeastRequest}
   timeoutPolicy: {response: {{ $v.envoy.checkTimeoutMs }}ms}
   circuitBreakerPolicy: {maxConnections: 1000000, maxPendingRequests: 1000000, maxRequests: 1000000}
@@ -127,18 +127,18 @@ spec:
     fqdn: your-host.example.com
     tls: {secretName: your-certificate}
     authorization:
-      extensionRef: {apiVersion: projectcontour.io/v1alpha1, name: {{ $name }}, namespace: {{ $namespace }}}
+      extensionRef: {apiVersion: projectcontour.io/v1alpha1, name: {{ toYaml $name }}, namespace: {{ toYaml $namespace }}}
       responseTimeout: {{ $v.envoy.checkTimeoutMs }}ms
       failOpen: {{ $v.config.failOpen }}
       authPolicy: {context: {upstream: your-upstream}}
 {{- else if eq $v.mesh "kgateway" -}}
 apiVersion: gateway.kgateway.dev/v1alpha1
 kind: GatewayExtension
-metadata: {name: {{ $name }}, namespace: your-namespace}
+metadata: {name: {{ toYaml $name }}, namespace: your-namespace}
 spec:
   extAuth:
     grpcService:
-      backendRef: {name: {{ $name }}, namespace: {{ $namespace }}, port: {{ $port }}}
+      backendRef: {name: {{ toYaml $name }}, namespace: {{ toYaml $namespace }}, port: {{ $port }}}
       requestTimeout: {{ $v.envoy.checkTimeoutMs }}ms
     failOpen: {{ $v.config.failOpen }}
     statusOnError: 503
@@ -152,19 +152,19 @@ metadata: {name: sentinel, namespace: your-namespace}
 spec:
   targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: your-route}]
   extAuth:
-    extensionRef: {name: {{ $name }}}
+    extensionRef: {name: {{ toYaml $name }}}
     contextExtensions: {upstream: your-upstream}
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: ReferenceGrant
-metadata: {name: {{ $name }}, namespace: {{ $namespace }}}
+metadata: {name: {{ toYaml $name }}, namespace: {{ toYaml $namespace }}}
 spec:
   from: [{group: gateway.kgateway.dev, kind: GatewayExtension, namespace: your-namespace}]
-  to: [{group: "", kind: Service, name: {{ $name }}}]
+  to: [{group: "", kind: Service, name: {{ toYaml $name }}}]
 {{- else if eq $v.mesh "emissary" -}}
 apiVersion: getambassador.io/v3alpha1
 kind: AuthService
-metadata: {name: {{ $name }}, namespace: {{ $namespace }}}
+metadata: {name: {{ toYaml $name }}, namespace: {{ toYaml $namespace }}}
 spec:
   auth_service: {{ $name }}{{ if $v.service.headless }}-headless{{ end }}.{{ $namespace }}:{{ ternary (int $v.ports.grpc) $port $v.service.headless }}
   proto: grpc

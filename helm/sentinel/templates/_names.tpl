@@ -30,8 +30,8 @@
 {{/* What selectors go by: never more than this, because they cannot change. Call with (list $ "component"). */}}
 {{- define "sentinel.selector" -}}
 {{- $root := index . 0 -}}
-app.kubernetes.io/name: {{ include "sentinel.name" $root }}
-app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/name: {{ include "sentinel.name" $root | quote }}
+app.kubernetes.io/instance: {{ $root.Release.Name | quote }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end }}
 
@@ -44,24 +44,24 @@ app.kubernetes.io/component: {{ index . 1 }}
   "app.kubernetes.io/part-of" "sentinel"
   "app.kubernetes.io/version" ($root.Chart.AppVersion | replace "+" "_" | trunc 63)
 -}}
-{{- toYaml (merge (include "sentinel.selector" . | fromYaml) $own $root.Values.commonLabels) -}}
+{{- toYaml (merge (include "sentinel.selector" . | fromYaml) $own (default dict $root.Values.commonLabels)) -}}
 {{- end }}
 
 {{/* Labels of a pod: no versions, which would replace pods that have not changed otherwise. */}}
 {{- define "sentinel.podLabels" -}}
 {{- $root := index . 0 -}}
 {{- $own := dict "app.kubernetes.io/part-of" "sentinel" -}}
-{{- toYaml (merge (include "sentinel.selector" . | fromYaml) $own $root.Values.commonLabels) -}}
+{{- toYaml (merge (include "sentinel.selector" . | fromYaml) $own (default dict $root.Values.commonLabels)) -}}
 {{- end }}
 
 {{/* Metadata of an object. Call with (dict "root" $ "name" .. "component" .. "labels" .. "annotations" ..). */}}
 {{- define "sentinel.metadata" -}}
 {{- $root := .root -}}
 {{- $labels := include "sentinel.labels" (list $root (default "sentinel" .component)) | fromYaml -}}
-{{- $annotations := merge (dict) (default dict .annotations) $root.Values.commonAnnotations -}}
+{{- $annotations := merge (dict) (default dict .annotations) (default dict $root.Values.commonAnnotations) -}}
 metadata:
-  name: {{ .name }}
-  namespace: {{ default (include "sentinel.namespace" $root) .namespace }}
+  name: {{ .name | quote }}
+  namespace: {{ default (include "sentinel.namespace" $root) .namespace | quote }}
   labels:
     {{- toYaml (merge $labels (default dict .labels)) | nindent 4 }}
   {{- with $annotations }}
@@ -85,13 +85,13 @@ metadata:
 {{- end }}
 
 {{- define "sentinel.ownImage" -}}
-image: {{ include "sentinel.image" (list . .Values.image .Chart.AppVersion) }}
+image: {{ include "sentinel.image" (list . .Values.image .Chart.AppVersion) | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 {{- end }}
 
 {{- define "sentinel.pullSecrets" -}}
 {{- $names := list -}}
-{{- range concat .Values.global.imagePullSecrets .Values.imagePullSecrets -}}
+{{- range concat (default list .Values.global.imagePullSecrets) (default list .Values.imagePullSecrets) -}}
 {{- $names = append $names (ternary (dict "name" .) . (kindIs "string" .)) -}}
 {{- end -}}
 {{- with $names -}}

@@ -12,7 +12,7 @@ ssl_ca_certs ssl_ca_path ssl_cert_reqs ssl_certfile ssl_check_hostname ssl_ciphe
 
 {{- define "sentinel.secretProblems" -}}
 {{- $v := .Values -}}
-{{- $url := $v.redis.url -}}
+{{- $url := default "" $v.redis.url -}}
 {{- $host := "([A-Za-z0-9._-]+|[[][0-9A-Fa-f:.]+[]])(:[0-9]{1,5})?" -}}
 {{- $parts := splitn "?" 2 $url -}}
 {{- $options := include "sentinel.redisOptions" . | replace "\n" " " | splitList " " -}}
@@ -31,7 +31,7 @@ redis.url: of options only {{ join ", " $options }} may stand in it; for a passw
 {{- end }}
 {{- if and $v.config.tracing.enabled (not $v.config.tracing.otlpEndpoint) }}
 config.tracing.otlpEndpoint: tracing is enabled, so it is needed
-{{- else if not (regexMatch "^((https?|grpcs?)://[^@%?# ]+)?$" $v.config.tracing.otlpEndpoint) }}
+{{- else if not (regexMatch "^((https?|grpcs?)://[^@%?# ]+)?$" (default "" $v.config.tracing.otlpEndpoint)) }}
 config.tracing.otlpEndpoint: allowed are http://, https://, grpc:// and grpcs:// without user, password and query; for a token take extraEnv's OTEL_EXPORTER_OTLP_HEADERS from a Secret
 {{- end }}
 {{- range $v.extraEnv }}

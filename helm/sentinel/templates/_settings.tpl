@@ -42,7 +42,9 @@
 
 {{/* Request headers that may hold the tenant's name, as JSON: of the policy's `identify`, else config.tenantHeader. */}}
 {{- define "sentinel.tenantHeaders" -}}
-{{- $found := .Values.envoy.tenantHeaders -}}
+{{- /* As Envoy knows headers: its list of them is compared letter by letter. */}}
+{{- $found := list -}}
+{{- range .Values.envoy.tenantHeaders }}{{ $found = append $found (lower .) }}{{ end -}}
 {{- if not $found -}}
 {{- $content := .Values.policy.content -}}
 {{- if kindIs "string" $content }}{{ $content = fromYaml $content }}{{ end -}}
@@ -184,7 +186,7 @@ unix://{{ include "sentinel.socket" . }}
 {{- with .Values.redis.urlSecret.name }}
 - name: REDIS_URL
   valueFrom:
-    secretKeyRef: {name: {{ tpl . $ }}, key: {{ $.Values.redis.urlSecret.key }}}
+    secretKeyRef: {name: {{ tpl . $ | quote }}, key: {{ $.Values.redis.urlSecret.key | quote }}}
 {{- end }}
 {{- with .Values.extraEnv }}
 {{ toYaml . }}
@@ -216,21 +218,21 @@ unix://{{ include "sentinel.socket" . }}
   emptyDir: {sizeLimit: 64Mi}
 {{- with include "sentinel.policyMap" . }}
 - name: sentinel-policy
-  configMap: {name: {{ . }}}
+  configMap: {name: {{ . | quote }}}
 {{- end }}
 {{- with include "sentinel.rateLimitMap" . }}
 - name: sentinel-ratelimit
-  configMap: {name: {{ . }}}
+  configMap: {name: {{ . | quote }}}
 {{- end }}
 {{- with include "sentinel.redisSecret" . }}
 - name: sentinel-redis
   secret:
-    secretName: {{ . }}
+    secretName: {{ . | quote }}
     defaultMode: 0440
     items:
-      - {key: {{ ternary $.Values.redis.auth.passwordKey "password" (not (empty $.Values.redis.auth.existingSecret)) }}, path: password}
+      - {key: {{ ternary $.Values.redis.auth.passwordKey "password" (not (empty $.Values.redis.auth.existingSecret)) | quote }}, path: password}
       {{- if and $.Values.redis.auth.existingSecret $.Values.redis.auth.sentinelPasswordKey }}
-      - {key: {{ $.Values.redis.auth.sentinelPasswordKey }}, path: sentinel-password}
+      - {key: {{ $.Values.redis.auth.sentinelPasswordKey | quote }}, path: sentinel-password}
       {{- end }}
 {{- end }}
 {{- with .Values.extraVolumes }}

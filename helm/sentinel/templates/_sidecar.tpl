@@ -17,7 +17,7 @@ true
 
 {{- define "sentinel.envoyContainer" -}}
 name: envoy
-image: {{ include "sentinel.image" (list . .Values.envoy.image "distroless-v1.40.0") }}
+image: {{ include "sentinel.image" (list . .Values.envoy.image "distroless-v1.40.0") | quote }}
 imagePullPolicy: {{ .Values.envoy.image.pullPolicy }}
 command: [/usr/local/bin/envoy]
 args:
@@ -80,9 +80,9 @@ after the app: so Envoy never runs without Sentinel.
 */}}
 {{- define "sentinel.sidecar" -}}
 labels:
-  {{- toYaml (merge (dict "sentinel-sidecar" (include "sentinel.fullname" .)) .Values.podLabels) | nindent 2 }}
+  {{- toYaml (merge (dict "sentinel-sidecar" (include "sentinel.fullname" .)) (default dict .Values.podLabels)) | nindent 2 }}
 annotations:
-  {{- toYaml (merge (include "sentinel.sidecar.annotations" . | fromYaml) .Values.podAnnotations) | nindent 2 }}
+  {{- toYaml (merge (include "sentinel.sidecar.annotations" . | fromYaml) (default dict .Values.podAnnotations)) | nindent 2 }}
 initContainers:
   - restartPolicy: Always
     {{- include "sentinel.container" . | nindent 4 }}
@@ -92,7 +92,7 @@ volumes:
   - name: sentinel-socket
     emptyDir: {medium: Memory, sizeLimit: 1Mi}
   - name: sentinel-envoy
-    configMap: {name: {{ include "sentinel.envoyMap" . }}}
+    configMap: {name: {{ include "sentinel.envoyMap" . | quote }}}
   {{- include "sentinel.volumes" . | nindent 2 }}
 securityContext:
   {{- toYaml .Values.podSecurityContext | nindent 2 }}

@@ -11,7 +11,7 @@ autoscaling.enabled: in mode sidecar the pods are the app's, which scales by its
 {{- if and (not $sidecar) (gt (int $v.config.workers) 1) }}
 config.workers: a Service leads to one port of a pod, so in mode service it must be 1; scale with replicaCount
 {{- end }}
-{{- if and (gt (int $v.config.workers) 1) (eq (lower $v.redis.url) "memory://") }}
+{{- if and (gt (int $v.config.workers) 1) (eq (toString $v.redis.url | lower) "memory://") }}
 config.workers: workers share no memory, so redis.url cannot be memory://
 {{- end }}
 {{- if and $sidecar $v.app.enabled (not $v.app.example) (not $v.app.image.repository) }}
@@ -72,7 +72,7 @@ policy.content: policy.existingConfigMap is set, too; set one of them
 {{- if and $v.rateLimit.files $v.rateLimit.existingConfigMap }}
 rateLimit.files: rateLimit.existingConfigMap is set, too; set one of them
 {{- end }}
-{{- if and (hasKey $v.rateLimit.files $v.policy.key) $v.policy.content (not $v.rateLimit.existingConfigMap) }}
+{{- if and (hasKey (default dict $v.rateLimit.files) $v.policy.key) $v.policy.content (not $v.rateLimit.existingConfigMap) }}
 rateLimit.files.{{ $v.policy.key }}: the policy file has this name, too (policy.key); give one of them another
 {{- end }}
 {{- include "sentinel.fileProblems" . }}
@@ -125,6 +125,15 @@ metrics.dashboard.enabled: this copy of the chart has no files/dashboard.json
 {{- end }}
 {{- $_ := set $taken $number $name }}
 {{- end }}
+{{- range $value, $list := dict "extraEnv" $v.extraEnv "app.env" $v.app.env }}
+{{- $names := list }}
+{{- range $list }}
+{{- if has .name $names }}
+{{ $value }}: {{ .name }} stands there twice, which server-side apply refuses
+{{- end }}
+{{- $names = append $names .name }}
+{{- end }}
+{{- end }}
 {{- $own := include "sentinel.variables" . | fromJson -}}
 {{- range $v.extraEnv }}
 {{- if or (hasKey $own .name) (has .name (list "REDIS_URL" "WORKERS")) }}
@@ -147,15 +156,22 @@ updateStrategy.rollingUpdate: maxSurge and maxUnavailable are both 0, so no pod 
 {{- end }}
 {{- $pods := ternary $v.autoscaling.minReplicas $v.replicaCount $v.autoscaling.enabled }}
 {{- $stay := $v.podDisruptionBudget.minAvailable | toString }}
-{{- if and $v.podDisruptionBudget.enabled (or (eq $stay "100%") (and $pods (regexMatch "^[0-9]+$" $stay) (ge (int $stay) (int $pods)))) }}
+{{- $share := trimSuffix "%" $stay | int }}
+{{- /* Kubernetes rounds a share up. */}}
+{{- $least := ternary (div (add (mul $share (int $pods)) 99) 100) $share (hasSuffix "%" $stay) }}
+{{- if and $v.podDisruptionBudget.enabled (or (eq $stay "100%") (and $pods (regexMatch "^[0-9]+%?$" $stay) (ge (int $least) (int $pods)))) }}
 podDisruptionBudget.minAvailable: {{ $stay }} of {{ with $pods }}{{ . }} pods{{ else }}all pods{{ end }} lets none go, so no node could be drained; lower it, or set maxUnavailable
+{{- end }}
+{{- if and $v.podDisruptionBudget.enabled (has ($v.podDisruptionBudget.maxUnavailable | toString) (list "0" "0%" "00%")) }}
+podDisruptionBudget.maxUnavailable: {{ $v.podDisruptionBudget.maxUnavailable }} lets no pod go, so no node could be drained; raise it
 {{- end }}
 {{- $grace := int $v.terminationGracePeriodSeconds }}
 {{- $app := $v.app.preStopSeconds }}
-{{- with $v.app.lifecycle.preStop }}{{ $app = dig "sleep" "seconds" 0 . }}{{ end }}
-{{- $waits := dict "lifecycle.preStop" (dig "preStop" "sleep" "seconds" 0 $v.lifecycle) }}
+{{- $ends := default dict $v.app.lifecycle }}
+{{- with $ends.preStop }}{{ $app = dig "sleep" "seconds" 0 . }}{{ end }}
+{{- $waits := dict "lifecycle.preStop" (dig "preStop" "sleep" "seconds" 0 (default dict $v.lifecycle)) }}
 {{- if and $sidecar $v.app.enabled }}
-{{- $_ := set $waits (ternary "app.lifecycle.preStop" "app.preStopSeconds" (hasKey $v.app.lifecycle "preStop")) $app }}
+{{- $_ := set $waits (ternary "app.lifecycle.preStop" "app.preStopSeconds" (hasKey $ends "preStop")) $app }}
 {{- end }}
 {{- if and $sidecar $v.envoy.existingConfigMap }}
 {{- range $value, $set := dict "envoy.unprotectedPaths" $v.envoy.unprotectedPaths "envoy.trustedHops" $v.envoy.trustedHops "app.protocol" (eq $v.app.protocol "h2c") }}
