@@ -313,10 +313,11 @@ STORE = [
     ),
     Panel(
         "Failed calls, decisions without Redis",
-        "Faults of calls; decisions that on_store_failure made, by its mode.",
+        "Faults of calls; decisions and rate limit requests that on_store_failure decided, by its mode.",
         {
             "{{fault}}": rate("sentinel_store_errors_total", "fault"),
             "fallback {{mode}}": rate("sentinel_store_fallbacks_total", "mode"),
+            "rate limits {{mode}}": rate("sentinel_ratelimit_store_fallbacks_total", "mode"),
         },
         unit="reqps", width=6,
     ),

@@ -70,8 +70,14 @@ class LimitMetrics(Collector):
             "Rate limit requests by verdict (ok, over_limit, error) and cause.",
             ["verdict", "cause"],
         )
+        self._fallbacks = HotCounter(
+            "sentinel_ratelimit_store_fallbacks",
+            "Rate limit requests decided by on_store_failure because the store did not answer in time.",
+            ["mode"],
+        )
         self._times = {verdict: HotHistogram(DECISION_BUCKETS) for verdict in ("ok", "over_limit", "error")}
         registry.register(self._decisions)
+        registry.register(self._fallbacks)
         registry.register(
             HotHistograms(
                 "sentinel_ratelimit_duration_seconds",
@@ -99,7 +105,10 @@ class LimitMetrics(Collector):
         if isinstance(outcome, Problem):
             self.refused(outcome)
             self._times["error"].observe(elapsed_ns * _NS)
-        elif outcome.over:
+            return
+        if outcome.fallback is not None:
+            self._fallbacks.inc((outcome.fallback,))
+        if outcome.over:
             self._decisions.inc(_OVER[outcome.cause])
             self._over_time.observe(elapsed_ns * _NS)
         else:
@@ -180,6 +189,8 @@ class LimitLog:
                 status.limit.name for status in outcome.statuses if status.over and status.limit
             ]
             fields["reason"] = None if outcome.cause is None else outcome.cause.value
+            if outcome.fallback is not None:
+                fields["fallback"] = outcome.fallback.value
         if begun is not None:
             fields["trace_id"], fields["span_id"] = begun[0].trace_id, begun[1]
         if self._left_out:

@@ -36,7 +36,7 @@ stages: {window: shadow}
 upstreams: {default: {slo: 20ms}}
 ratelimit:
   - domain: shop
-    descriptors: [{key: tenant, rate_limit: {unit: minute, requests_per_unit: 5}}]
+    descriptors: [{key: tenant, rate_limit: {unit: minute, requests_per_unit: 5, on_store_failure: local}}]
 """
 # Usually a second or two; a busy machine takes longer.
 PATIENCE_S = 45.0

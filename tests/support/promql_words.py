@@ -33,7 +33,11 @@ _EVERYWHERE: Mapping[str, AbstractSet[str]] = {
     "status": {"0", *(f"{hundred}.." for hundred in range(1, 6))},  # Envoy's; 0 where there was no answer
 }
 # The same label, and other words.
-_OTHERS = {("source", "sentinel_identify_problems_total"), ("mode", "sentinel_store_fallbacks_total")}
+_OTHERS = {
+    ("source", "sentinel_identify_problems_total"),
+    ("mode", "sentinel_store_fallbacks_total"),
+    ("mode", "sentinel_ratelimit_store_fallbacks_total"),
+}
 _REASONS = ("sentinel_decisions_total", "sentinel_shadow_denials_total")
 # Their histograms are printed for all verdicts from the beginning. Bounds and signals are always all there.
 _PRINTED = {

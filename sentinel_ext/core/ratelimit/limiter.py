@@ -14,7 +14,7 @@ from sentinel_ext.core.ratelimit import answers, usual
 from sentinel_ext.core.ratelimit.asks import BINDING, GiveBack
 from sentinel_ext.core.ratelimit.outcome import Cause, Outcome, Problem
 from sentinel_ext.core.ratelimit.pending import Pending
-from sentinel_ext.core.ratelimit.rules import OnStoreFailure
+from sentinel_ext.core.ratelimit.rules import STRICTEST_FIRST, OnStoreFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -206,7 +206,9 @@ class Limiter:
                 results[at] = (True, part.known.capacity, STORE_RETRY_US, STORE_RETRY_US, False)
             else:
                 results[at] = part.known.unasked(now_ns)
-        return self._finish(pending, [], is_closed=is_closed and not is_refused)
+        outcome = self._finish(pending, [], is_closed=is_closed and not is_refused)
+        fallback = None if is_refused else min(modes, key=STRICTEST_FIRST.index)
+        return msgspec.structs.replace(outcome, fallback=fallback)
 
     def cancel(self, pending: Pending) -> None:
         """The caller is gone, or nothing can be decided: what was taken for it goes back."""

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from sentinel_ext.core.model import Word
-from sentinel_ext.core.ratelimit.rules import Limit
+from sentinel_ext.core.ratelimit.rules import Limit, OnStoreFailure
 
 # limit_remaining of an unlimited descriptor.
 UNLIMITED_REMAINING = 2**32 - 1
@@ -52,6 +52,7 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
         shadow_over: descriptors that shadow mode let pass, by index.
         refused: whole request over, but global shadow mode lets it pass.
         metadata: to return as dynamic_metadata; None for none.
+        fallback: what decided because the store did not answer, the strictest of several limits'.
     """
 
     over: bool
@@ -62,6 +63,7 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
     shadow_over: tuple[int, ...] = ()
     refused: bool = False
     metadata: Mapping[str, Any] | None = None
+    fallback: OnStoreFailure | None = None
 
 
 class Problem(Word):

@@ -60,6 +60,9 @@ class OnStoreFailure(Word):
     LOCAL = "local"
 
 
+STRICTEST_FIRST = (OnStoreFailure.ERROR, OnStoreFailure.CLOSED, OnStoreFailure.LOCAL, OnStoreFailure.OPEN)
+
+
 class Limit(msgspec.Struct, frozen=True, eq=False):
     """One limit of a rule. Compared and hashed by identity: tables on the request path are keyed by it.
 

@@ -249,6 +249,24 @@ def test_closed_says_that_the_store_is_away():
     assert Cause.STORE_UNAVAILABLE == of(user, USER).cause
 
 
+def test_what_decided_in_the_stores_place_is_told_and_of_several_the_strictest():
+    modes = ("open", "local", "closed")
+    user = make(
+        *(Node(mode, limits=(limit(4, on_store_failure=OnStoreFailure(mode)),)) for mode in modes),
+        Node("full", limits=(limit(1),)),
+    )
+    of(user, entry("full"))
+    assert of(user, entry("full")).over
+    assert None is of(user, entry("open")).fallback
+    user.shared.is_up = False
+
+    assert list(modes) == [of(user, entry(mode)).fallback for mode in modes]
+    assert "local" == of(user, entry("open"), entry("local")).fallback
+    assert "closed" == of(user, entry("local"), entry("closed"), entry("open")).fallback
+    # Known to be over: the store was not missed.
+    assert (True, None) == (of(user, entry("full"), entry("open")).over, of(user, entry("full")).fallback)
+
+
 def test_by_default_a_lost_store_fails_the_call():
     user = make(
         Node("user", limits=(limit(4),)),
