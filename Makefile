@@ -35,9 +35,10 @@ $(CHART_STAMP): $(STAMP)
 demo: $(STAMP) ## start Redis, Sentinel, an upstream and Envoy, and show decisions (ARGS='--once --json', --with-prometheus)
 	@PATH="$(CURDIR)/$(GO_BIN):$$PATH" $(BIN)/sentinel-ext demo $(ARGS)
 
-# Tests that compute, or start servers and measure no time, share the cores. The others have the machine to themselves.
-SHARING := tests/chart tests/compat tests/deploy tests/documents tests/interop tests/property tests/sim tests/unit \
-  tests/wire_conformance tests/e2e/test_envoy_config.py
+# Tests that compute or wait, and measure no time, share the cores. The others have the machine to themselves.
+SHARING := tests/chart tests/cli tests/compat tests/deploy tests/documents tests/interop tests/property tests/sim \
+  tests/store tests/unit tests/wire_conformance $(patsubst %,tests/e2e/test_%.py,breaker_fleet debugging_page demo \
+  envoy envoy_config live_policy own_fault ratelimit sentinel_away serve tracing workers)
 
 test: lint tools $(CHART_STAMP) ## lint, check the layers, run every test (ARGS='-k window' narrows, ARGS=tests/store, too)
 ifneq (,$(findstring tests/,$(ARGS)))
