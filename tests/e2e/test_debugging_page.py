@@ -5,12 +5,22 @@ Those for grpcurl also with reflection alone.
 
 from __future__ import annotations
 
+import re
 import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 from support import cli_page
-from support.debug_page import Demo, ReflectionClient, by_grpcurl, commands, grpcurl, running_demo
+from support.debug_page import (
+    Demo,
+    ReflectionClient,
+    answers,
+    by_grpcurl,
+    commands,
+    grpcurl,
+    running_demo,
+    unknown,
+)
 from support.shapes import shape
 
 if TYPE_CHECKING:
@@ -57,6 +67,22 @@ def test_a_line_runs_by_grpcurl(command: str, demo: Demo) -> None:
         assert shutil.which("go") is None, "Go is here, so `make tools` must have installed grpcurl"
         return
     assert by_grpcurl(command, demo).strip()
+
+
+def test_what_the_page_says_that_is_answered_has_fields_that_there_are(client: ReflectionClient) -> None:
+    """Which are there follows the traffic: grpcurl leaves out what is 0, empty or false."""
+    tried = 0
+    for line, answer in answers().items():
+        if not answer.startswith("{"):
+            continue
+        message = client.output(line.split()[-1])
+        assert [] == unknown(answer, message), line
+        # Maps have keys of their own.
+        fixed = re.sub(r'"(signals|local_signals|tier_share|headers)": \{[^}]*\}', r'"\1": {}', answer)
+        for key in re.finditer(r'^ +"([^"]+)": ', fixed, re.MULTILINE):
+            tried += 1
+            assert [f"{key[1]}x"] == unknown(f"{fixed[: key.end(1)]}x{fixed[key.end(1) :]}", message), line
+    assert tried > 150
 
 
 @pytest.fixture(scope="module")

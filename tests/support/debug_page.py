@@ -29,12 +29,15 @@ from support.envoy import free_port
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from google.protobuf.descriptor import Descriptor
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/debugging.md"
 ADDRESS = "127.0.0.1:50052"
 MAX_LINES = 80
 PATIENCE_S = 60.0
 _BLOCK = re.compile(r"```console\n\$ (?P<command>[^\n]+)\n(?P<answer>.*?)```", re.DOTALL)
+_KEY = re.compile(r'^(?P<indent> +)"(?P<name>[^"]+)": ', re.MULTILINE)
 # What differs from run to run: ids, instances, times.
 _CHANGING = re.compile(r'"[^"]*\b[0-9a-f]{16,}\b[^"]*"|(?<="instance": )"[^"]*"|(?<="time": )"[^"]*"')
 
@@ -83,9 +86,34 @@ def running_demo(folder: Path) -> Iterator[Demo]:
         process.wait(30)
 
 
+def answers() -> dict[str, str]:
+    """Every grpcurl line of the page, and what the page says that it prints."""
+    return {found["command"]: found["answer"] for found in _BLOCK.finditer(PAGE.read_text())}
+
+
 def commands() -> list[str]:
     """Every grpcurl line of the page."""
-    return [found["command"] for found in _BLOCK.finditer(PAGE.read_text())]
+    return list(answers())
+
+
+def unknown(answer: str, message: Descriptor) -> list[str]:
+    """Return the keys of grpcurl's JSON, which may be cut off, that `message` has no field for."""
+    # What encloses a line, by its indent; None below a map, whose keys are anybody's.
+    around: list[tuple[int, Descriptor | None]] = [(0, message)]
+    found = []
+    for key in _KEY.finditer(answer):
+        indent = len(key["indent"])
+        while around[-1][0] >= indent:
+            around.pop()
+        parent = around[-1][1]
+        if parent is None:
+            continue
+        field = parent.fields_by_name.get(key["name"])
+        if field is None:
+            found.append(key["name"])
+        is_open = field is None or field.message_type is None or field.message_type.GetOptions().map_entry
+        around.append((indent, None if is_open else field.message_type))
+    return found
 
 
 def grpcurl() -> str | None:
@@ -111,6 +139,11 @@ class ReflectionClient:
         self.channel = grpc.insecure_channel(address)
         self.database = ProtoReflectionDescriptorDatabase(self.channel)
         self.pool = DescriptorPool(self.database)
+
+    def output(self, method: str) -> Descriptor:
+        """Return what `service/method` answers with."""
+        service, _, name = method.rpartition("/")
+        return self.pool.FindServiceByName(service).methods_by_name[name].output_type
 
     def call(self, method: str, request: Any) -> list[Any]:
         """Call `service/method`; return the answer, or the first event of a stream."""

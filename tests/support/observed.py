@@ -39,7 +39,7 @@ ratelimit:
     descriptors: [{key: tenant, rate_limit: {unit: minute, requests_per_unit: 5, on_store_failure: local}}]
 """
 # Usually a second or two; a busy machine takes longer.
-PATIENCE_S = 45.0
+PATIENCE_S = 90.0
 
 
 @asynccontextmanager
