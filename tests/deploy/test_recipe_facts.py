@@ -243,6 +243,20 @@ def test_sentinel_is_asked_under_a_name_and_port_that_there_is() -> None:
     assert names == {name for name, _ in known}
 
 
+def test_istios_sidecar_is_found_in_its_namespace_and_not_asked_for_its_own_port() -> None:
+    """A hostname in two namespaces needs one before it; Istio refuses all requests where it cannot choose."""
+    objects = {d["kind"]: d for d in documents(RECIPES / "istio" / "sidecar.yaml")}
+    (mesh,) = documents(RECIPES / "istio" / "mesh-config.yaml")
+    providers = {p["name"]: p for p in mesh["meshConfig"]["extensionProviders"]}
+    entry, policy = objects["ServiceEntry"], objects["AuthorizationPolicy"]["spec"]
+    asked = providers[policy["provider"]["name"]]["envoyExtAuthzGrpc"]
+    (sentinel,) = objects["Deployment"]["spec"]["template"]["spec"]["initContainers"]
+
+    assert f"{entry['metadata']['namespace']}/{entry['spec']['hosts'][0]}" == asked["service"]
+    assert entry["spec"]["ports"][0]["number"] == asked["port"]
+    assert [str(port["containerPort"]) for port in sentinel["ports"]] == list(*found(policy, "notPorts"))
+
+
 SECRETS = (
     "secretName",
     "caSecret",
