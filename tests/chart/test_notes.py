@@ -108,6 +108,13 @@ def test_the_snippet_asks_as_the_recipe_does(helm: Helm, mesh: str) -> None:
         assert 3 <= len(wanted)
 
 
+def test_istios_log_comes_from_whom_sentinel_is_asked_for(helm: Helm) -> None:
+    """Without a selector every workload of the namespace would send it, and lose the mesh's own log."""
+    specs = {part.get("kind"): part.get("spec") for part in parts(helm, "istio")}
+
+    assert specs["AuthorizationPolicy"]["selector"] == specs["Telemetry"]["selector"]
+
+
 def test_a_field_that_differs_from_the_recipe_is_seen(helm: Helm) -> None:
     (file, kind, path) = SAME["kgateway"][0]
     wanted = leaves(below(recipe("kgateway", file, kind), path))

@@ -85,7 +85,9 @@ spec:
 apiVersion: telemetry.istio.io/v1
 kind: Telemetry
 metadata: {name: sentinel, namespace: your-namespace}
-spec: {accessLogging: [{providers: [{name: {{ $name }}-log}]}]}
+spec:
+  selector: {matchLabels: {app: your-app}}
+  accessLogging: [{providers: [{name: {{ $name }}-log}]}]
 {{- else if eq $v.mesh "envoy-gateway" -}}
 apiVersion: gateway.envoyproxy.io/v1alpha1
 kind: SecurityPolicy
