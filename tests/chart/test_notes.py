@@ -18,21 +18,28 @@ if TYPE_CHECKING:
 SCHEMA = yaml.safe_load((CHART / "values.schema.json").read_text())
 MESHES = [mesh for mesh in SCHEMA["properties"]["mesh"]["enum"] if mesh not in {"envoy", "none"}]
 KINDS: dict[str, list[str | None]] = {
-    "istio": [None, "AuthorizationPolicy", "Telemetry"],
+    "istio": [None, "AuthorizationPolicy", "DestinationRule", "Telemetry"],
     "envoy-gateway": ["SecurityPolicy", "ReferenceGrant"],
     "contour": ["ExtensionService", "HTTPProxy"],
-    "kgateway": ["GatewayExtension", "TrafficPolicy", "ReferenceGrant"],
+    "kgateway": ["GatewayExtension", "TrafficPolicy", "BackendConfigPolicy", "ReferenceGrant"],
     "emissary": ["AuthService"],
 }
 # What decides how a gateway asks: in the snippet and in the recipe.
 SAME = {
-    "istio": [("mesh-config.yaml", None, "meshConfig.extensionProviders.0.envoyExtAuthzGrpc")],
+    "istio": [
+        ("mesh-config.yaml", None, "meshConfig.extensionProviders.0.envoyExtAuthzGrpc"),
+        ("sentinel.yaml", "DestinationRule", "spec.trafficPolicy.outlierDetection"),
+        ("sentinel.yaml", "DestinationRule", "spec.trafficPolicy.connectionPool"),
+    ],
     "envoy-gateway": [("route.yaml", "SecurityPolicy", "spec.extAuth")],
     "contour": [
         ("extension-service.yaml", "ExtensionService", "spec"),
         ("route-tls.yaml", "HTTPProxy", "spec.virtualhost.authorization"),
     ],
-    "kgateway": [("extensions.yaml", "GatewayExtension", "spec.extAuth")],
+    "kgateway": [
+        ("extensions.yaml", "GatewayExtension", "spec.extAuth"),
+        ("backend.yaml", "BackendConfigPolicy", "spec"),
+    ],
     "emissary": [("sentinel.yaml", "AuthService", "spec")],
 }
 # Names and places, which differ by release and by who fills them in.
@@ -42,7 +49,7 @@ PLACES |= {"contextExtensions", "context"}
 CLOSED: dict[str, Any] = {"config": {"failOpen": False}, "envoy": {"checkTimeoutMs": 75}}
 # A decision's, not a health check's.
 TIME = re.compile(
-    r"(?<!active)\.(timeout|timeout_ms|requestTimeout|responseTimeout|timeoutPolicy\.response)$"
+    r"(?<!active)(?<!healthCheck)\.(timeout|timeout_ms|requestTimeout|responseTimeout|timeoutPolicy\.response)$"
 )
 
 
@@ -99,6 +106,13 @@ def test_the_snippet_asks_as_the_recipe_does(helm: Helm, mesh: str) -> None:
         told, wanted = leaves(below(part, path)), leaves(below(recipe(mesh, file, kind), path))
         assert wanted == {key: value for key, value in told.items() if key in wanted}
         assert 3 <= len(wanted)
+
+
+def test_istios_log_comes_from_whom_sentinel_is_asked_for(helm: Helm) -> None:
+    """Without a selector every workload of the namespace would send it, and lose the mesh's own log."""
+    specs = {part.get("kind"): part.get("spec") for part in parts(helm, "istio")}
+
+    assert specs["AuthorizationPolicy"]["selector"] == specs["Telemetry"]["selector"]
 
 
 def test_a_field_that_differs_from_the_recipe_is_seen(helm: Helm) -> None:

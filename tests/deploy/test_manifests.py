@@ -275,3 +275,21 @@ def test_a_recipe_names_the_upstream(project: str) -> None:
     )
 
     assert "orders" in [*named, *listed]
+
+
+@pytest.mark.parametrize(
+    ("project", "cluster"), [("envoy", "sentinel"), ("envoy-gateway", "sentinel-rate-limit")]
+)
+def test_a_cluster_that_checks_health_asks_no_instance_that_failed(project: str, cluster: str) -> None:
+    """Above Envoy's own panic threshold of 50 % it would ask frozen ones again, and wait for each."""
+    wholes = [
+        whole
+        for name in ("value", "clusters")
+        for one in fields(everything(project), name)
+        for whole in (one if isinstance(one, list) else [one])
+        if isinstance(whole, dict)
+    ]
+    (found,) = [whole for whole in wholes if whole.get("name") == cluster]
+
+    assert found["health_checks"]
+    assert {"value": 0} == found["common_lb_config"]["healthy_panic_threshold"]

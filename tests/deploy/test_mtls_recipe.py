@@ -177,6 +177,19 @@ def test_every_file_of_the_front_is_in_a_mounted_folder() -> None:
     assert {mount["name"] for mount in front["volumeMounts"]} <= {v["name"] for v in spec["volumes"]}
 
 
+def test_envoy_gateways_pods_hold_the_files_of_a_callers_cluster() -> None:
+    """Envoy refuses a cluster, and a listener that needs it, whose certificates are not there."""
+    (patch,) = documents(RECIPES / "envoy-gateway" / "tls.patch.yaml")
+    deployment_patch = patch["spec"]["provider"]["kubernetes"]["envoyDeployment"]["patch"]["value"]
+    pod = deployment_patch["spec"]["template"]["spec"]
+    ((mount,), (volume,)) = (pod["containers"][0]["volumeMounts"], pod["volumes"])
+    text = (RECIPES / "mtls" / "client-cluster.yaml").read_text()
+
+    assert mount["name"] == volume["name"]
+    assert patch["spec"]["backendTLS"]["clientCertificateRef"]["name"] == volume["secret"]["secretName"]
+    assert {mount["mountPath"]} == {name for name in FOLDERS if f"{name}/" in text}
+
+
 def test_the_front_starts_before_sentinel_and_ends_after_it() -> None:
     """As Kubernetes does with native sidecars: the next container waits for the startup probe."""
     spec = deployment()

@@ -152,6 +152,20 @@ def test_a_list_of_headers_has_all_three_and_the_index_says_who_has_one(project:
     assert ("listed" if lists else "all") == row.split("|")[3].strip()
 
 
+def test_the_configmap_of_contour_says_what_the_contourconfiguration_says() -> None:
+    """Only the reference differs: Contour's parser (pkg/config) takes `namespace/name` and no unknown key."""
+    (block,) = re.findall(
+        r"^```yaml\n(.*?)^```", (RECIPES / "contour.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    in_map = yaml.safe_load(block)
+    (resource,) = documents(RECIPES / "contour" / "configuration.yaml")
+    for part, field in (("globalExtAuth", "extensionRef"), ("rateLimitService", "extensionService")):
+        reference = resource["spec"][part].pop(field)
+        assert f"{reference['namespace']}/{reference['name']}" == in_map[part].pop("extensionService")
+
+    assert resource["spec"] == in_map
+
+
 @pytest.fixture(scope="module")
 def chart() -> Iterator[dict[str, Any]]:
     """Services of the chart's release `sentinel`, by name."""
@@ -178,6 +192,15 @@ def test_names_and_ports_are_the_charts(chart: dict[str, Any]) -> None:
         ]
         assert chart[name].get("clusterIP") == spec.get("clusterIP")
         assert spec["selector"].items() <= chart[name]["selector"].items()
+
+
+@pytest.mark.parametrize("name", ["sentinel/sentinel.yaml", "mtls/service.yaml"])
+def test_every_port_is_http2_for_who_goes_by_the_service(name: str) -> None:
+    """As ParseAppProtocol of kgateway 2.4 reads it; otherwise gRPC is asked in HTTP/1.1."""
+    told = {port.get("appProtocol") for spec in services(name).values() for port in spec["ports"]}
+
+    assert told
+    assert told <= {"http2", "grpc", "grpc-web", "kubernetes.io/h2c"}
 
 
 def test_ports_are_the_settings() -> None:
@@ -218,6 +241,20 @@ def test_sentinel_is_asked_under_a_name_and_port_that_there_is() -> None:
     assert set() == asked - known - tls
     names = {n for folder in FOLDERS for n in re.findall(r"\b(sentinel[\w-]*)\.sentinel\b", texts(folder))}
     assert names == {name for name, _ in known}
+
+
+def test_istios_sidecar_is_found_in_its_namespace_and_not_asked_for_its_own_port() -> None:
+    """A hostname in two namespaces needs one before it; Istio refuses all requests where it cannot choose."""
+    objects = {d["kind"]: d for d in documents(RECIPES / "istio" / "sidecar.yaml")}
+    (mesh,) = documents(RECIPES / "istio" / "mesh-config.yaml")
+    providers = {p["name"]: p for p in mesh["meshConfig"]["extensionProviders"]}
+    entry, policy = objects["ServiceEntry"], objects["AuthorizationPolicy"]["spec"]
+    asked = providers[policy["provider"]["name"]]["envoyExtAuthzGrpc"]
+    (sentinel,) = objects["Deployment"]["spec"]["template"]["spec"]["initContainers"]
+
+    assert f"{entry['metadata']['namespace']}/{entry['spec']['hosts'][0]}" == asked["service"]
+    assert entry["spec"]["ports"][0]["number"] == asked["port"]
+    assert [str(port["containerPort"]) for port in sentinel["ports"]] == list(*found(policy, "notPorts"))
 
 
 SECRETS = (

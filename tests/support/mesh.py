@@ -159,7 +159,8 @@ def _istio(provider: str, service: str, route: tuple[str, str, str], patches: li
     (values,) = documents(RECIPES / "istio" / "mesh-config.yaml")
     made = next(p for p in values["meshConfig"]["extensionProviders"] if p["name"] == provider)
     grpc = made["envoyExtAuthzGrpc"]
-    assert service == f"outbound|{grpc['port']}||{grpc['service']}"
+    # A namespace before the host only says which of several; the cluster has the host's name.
+    assert service == f"outbound|{grpc['port']}||{grpc['service'].rpartition('/')[2]}"
     authz = {
         **_ext_authz(service, grpc["timeout"], grpc["failOpen"]),
         "status_on_error": {"code": int(grpc["statusOnError"])},

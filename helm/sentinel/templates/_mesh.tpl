@@ -70,10 +70,24 @@ spec:
   provider: {name: {{ toYaml $name }}}
   rules: [{to: [{operation: {paths: ["/*"]}}]}]
 ---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: {{ toYaml $name }}, namespace: {{ toYaml $namespace }}}
+spec:
+  host: {{ $name }}.{{ $namespace }}.svc.cluster.local
+  trafficPolicy:
+    loadBalancer: {simple: LEAST_REQUEST}
+    connectionPool:
+      tcp: {connectTimeout: 250ms}
+      http: {http2MaxRequests: 1000000, http1MaxPendingRequests: 1000000}
+    outlierDetection: {consecutiveGatewayErrors: 3, interval: 1s, baseEjectionTime: 10s, maxEjectionPercent: 50}
+---
 apiVersion: telemetry.istio.io/v1
 kind: Telemetry
 metadata: {name: sentinel, namespace: your-namespace}
-spec: {accessLogging: [{providers: [{name: {{ $name }}-log}]}]}
+spec:
+  selector: {matchLabels: {app: your-app}}
+  accessLogging: [{providers: [{name: {{ $name }}-log}]}]
 {{- else if eq $v.mesh "envoy-gateway" -}}
 apiVersion: gateway.envoyproxy.io/v1alpha1
 kind: SecurityPolicy
@@ -154,6 +168,21 @@ spec:
   extAuth:
     extensionRef: {name: {{ toYaml $name }}}
     contextExtensions: {upstream: your-upstream}
+---
+apiVersion: gateway.kgateway.dev/v1alpha1
+kind: BackendConfigPolicy
+metadata: {name: {{ toYaml $name }}, namespace: {{ toYaml $namespace }}}
+spec:
+  targetRefs: [{group: "", kind: Service, name: {{ toYaml $name }}}]
+  connectTimeout: 250ms
+  loadBalancer: {leastRequest: {}, healthyPanicThreshold: 0}
+  circuitBreakers: {maxConnections: 1000000, maxPendingRequests: 1000000, maxRequests: 1000000}
+  healthCheck:
+    grpc: {serviceName: envoy.service.auth.v3.Authorization}
+    timeout: 500ms
+    interval: 1s
+    unhealthyThreshold: 2
+    healthyThreshold: 1
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: ReferenceGrant
