@@ -18,7 +18,7 @@ _WRONGPASS: Final = (
 )
 _NOPASS: Final = "a password is given, and Redis has none: leave it out, or set requirepass or an ACL user"
 _NOPERM: Final = "the Redis user lacks a right: the README lists those that are needed"
-# Of the Sentinels themselves: they never hear what the URL and REDIS_PASSWORD_FILE say, which is the master's.
+# Of the Sentinels themselves, who never hear what the URL and REDIS_PASSWORD_FILE say: that is the master's.
 NO_SENTINEL: Final = "no Sentinel names the master"
 _OF_SENTINELS: Final = {
     _NOAUTH: "the Sentinels want a password of their own; name its file in REDIS_SENTINEL_PASSWORD_FILE",
