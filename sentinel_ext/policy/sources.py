@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from sentinel_ext.errors import PolicyError
-from sentinel_ext.policy.contents import fingerprint, irregular
+from sentinel_ext.policy.contents import fingerprint
 from sentinel_ext.policy.loader import load_policy
 from sentinel_ext.policy.ratelimit import load_rules
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sentinel_ext.core.policy import Policy
     from sentinel_ext.settings import Settings
 
@@ -31,7 +29,6 @@ def load_all(settings: Settings) -> Policy:
         () if settings.policy_file is None else (settings.policy_file,), () if folder is None else (folder,)
     )
     try:
-        _refuse_strange(settings.policy_file)
         policy = load_policy(settings.policy_file, settings.plan_defaults, settings.tenant_header)
     except PolicyError as error:
         problems += error.problems
@@ -53,9 +50,3 @@ def load_all(settings: Settings) -> Policy:
         return replace(policy, digest=digest)
     warnings = (*policy.warnings, *rules.warnings)
     return replace(policy, ratelimit=rules, warnings=warnings, digest=digest)
-
-
-def _refuse_strange(path: Path | None) -> None:
-    """Refuse a pipe or a device, which could keep its reader for ever: nothing would ever be served."""
-    if path is not None and irregular([path]):
-        raise PolicyError([f"{path}: is not a file"])
