@@ -53,6 +53,17 @@ def test_the_policy_loads_and_means_what_its_comments_say(tmp_path: Path) -> Non
     assert Mode.SHADOW is policy.mode(Stage.WINDOW)
 
 
+def test_a_frozen_sentinel_is_noticed_within_the_time_that_is_promised() -> None:
+    """At worst it freezes when it has just been asked: each missed check is an interval and a timeout."""
+    cluster = yaml.safe_load(YAML_BLOCKS[1])["clusters"][0]
+    (check,) = cluster["health_checks"]
+    interval_s, timeout_s = (float(check[name].removesuffix("s")) for name in ("interval", "timeout"))
+    worst_s = check["unhealthy_threshold"] * (interval_s + timeout_s)
+
+    words = {2.0: "two", 3.0: "three", 4.0: "four"}
+    assert f"health check notices a frozen one within {words[worst_s]} seconds" in README
+
+
 def test_envoy_accepts_the_snippet(tmp_path: Path) -> None:
     snippet = yaml.safe_load(YAML_BLOCKS[1])
     router = {
