@@ -11,7 +11,9 @@ import yaml
 from support.envoy import validate
 
 from sentinel_ext.core.model import Mode, Stage, Tier
+from sentinel_ext.policy.compiler import MAX_PATTERNS
 from sentinel_ext.policy.loader import load_policy
+from sentinel_ext.policy.schema import MAX_PLANS, MAX_SOURCES, MAX_TENANTS, MAX_UPSTREAMS
 from sentinel_ext.settings import Settings
 
 if TYPE_CHECKING:
@@ -51,6 +53,12 @@ def test_the_policy_loads_and_means_what_its_comments_say(tmp_path: Path) -> Non
     assert (None, 200) == (policy.plan_for("internal").limit, policy.plan_for("internal").burst)
     assert 100 == policy.plan_for("anybody").limit
     assert Mode.SHADOW is policy.mode(Stage.WINDOW)
+
+
+def test_the_bounds_of_a_policy_are_those_that_are_checked() -> None:
+    held = f"{MAX_PLANS:,} plans, {MAX_TENANTS:,} tenants ({MAX_PATTERNS:,} of them patterns), "
+
+    assert held + f"{MAX_UPSTREAMS} upstreams and {MAX_SOURCES} sources." in README
 
 
 def test_a_frozen_sentinel_is_noticed_within_the_time_that_is_promised() -> None:

@@ -142,8 +142,8 @@ def test_a_systematic_mistake_does_not_flood_the_terminal():
         ),
         ("identify:\n" + "- principal: true\n" * 17, "identify: holds 17 entries, allowed are at most 16"),
         (
-            "upstreams:\n" + "".join(f"  u{n}: {{}}\n" for n in range(257)),
-            "upstreams: holds 257 entries, allowed are at most 256",
+            "upstreams:\n" + "".join(f"  u{n}: {{}}\n" for n in range(255)),
+            "upstreams: holds 255 entries, allowed are at most 254",
         ),
     ],
     ids=["plans", "patterns", "sources", "upstreams"],
@@ -155,9 +155,9 @@ def test_tables_have_bounds(text, message):
 
 
 def test_tables_are_full_at_their_bounds():
-    policy = load("upstreams:\n" + "".join(f"  u{n}: {{}}\n" for n in range(256)))
+    policy = load("upstreams:\n" + "".join(f"  u{n}: {{}}\n" for n in range(254)))
 
-    assert 256 == len(policy.upstreams)
+    assert 254 == len(policy.upstreams)
 
 
 def test_a_warning_has_its_place_and_is_no_problem():
