@@ -34,6 +34,8 @@ class Address(msgspec.Struct, frozen=True):
         """
         if text.startswith("unix:"):
             return cls._parse_unix(text)
+        if "://" in text:
+            raise ValueError("an address has no scheme such as http://")
         host, colon, port_text = text.rpartition(":")
         if host.startswith("[") and host.endswith("]"):
             host = host[1:-1]

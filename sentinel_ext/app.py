@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sentinel_ext import __version__, clock
-from sentinel_ext.core.model import FailureMode
 from sentinel_ext.core.tenant import Tenants
 from sentinel_ext.debugging import Debugging
 from sentinel_ext.engine import Engine
@@ -206,13 +205,11 @@ class Application:
     def readiness(self) -> tuple[bool, dict[str, Any]]:
         """Ready: policy loaded, and the store answers or some plan can do without it.
 
-        Only when every plan is `closed` does a lost store make an instance useless.
+        Only when every plan that is given to somebody is `closed` does a lost store make an instance useless.
         """
         available = self._store.is_available()
-        plans = self._policy.plans.values()
-        survives = any(plan.on_store_failure is not FailureMode.CLOSED for plan in plans)
         path = self._settings.policy_file
-        return not self._draining and (available or survives), {
+        return not self._draining and (available or self._policy.can_do_without_store()), {
             "draining": self._draining,
             "policy": {"file": None if path is None else str(path), "plans": len(self._policy.plans)},
             "store": {"url": self._settings.redis_url.redacted, "available": available},

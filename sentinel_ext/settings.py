@@ -304,7 +304,9 @@ def _problem(cls: type[Settings], field: str, error: Mapping[str, Any], given: M
     kind = next(kind for kind in cls.model_fields[field].metadata if isinstance(kind, Kind))
     got = kind.shown(given[field]) if field in given else "nothing"
     why = str(error.get("ctx", {}).get("error", ""))
-    return f"{field.upper()}: got {got}, allowed: {kind.allowed}" + (f" ({why})" if why else "")
+    # An address that cannot be read says by itself what is allowed.
+    adds = why and not why.startswith("allowed: ")
+    return f"{field.upper()}: got {got}, allowed: {kind.allowed}" + (f" ({why})" if adds else "")
 
 
 def _misspelt(cls: type[Settings], path: Path | None, names: Iterable[str]) -> list[str]:

@@ -175,8 +175,6 @@ class ListenAddress(Kind):
         if self._optional and (given is None or str(given).lower() == "off"):
             return None
         text = str(given)
-        if "://" in text and not text.startswith("unix://"):
-            raise ValueError("an address has no scheme such as http://")
         address = Address.parse(text)
         if not address.is_unix and not is_host(address.host):
             raise ValueError("the host is neither a name nor an IP address")
@@ -210,6 +208,8 @@ class HttpUrl(Kind):
         if given is None and self._optional:
             return None
         text = str(given)
+        if "://" not in text:
+            raise ValueError("the scheme is missing")
         url = split_url(text)
         if url.scheme not in {"http", "https"}:
             raise ValueError("")

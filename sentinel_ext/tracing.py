@@ -85,6 +85,8 @@ class Tracing(NoTracing):
         redactor = Redactor(settings.log_redact or ())
         resource = exporter.make_resource(worker, settings.workers, redactor)
         heard, sink = exporter.hear_sdk(), exporter.make_exporter(options.target)
+        # What the SDK takes for wrong and ignores: its exporter over HTTP refuses nothing.
+        self._doubt = heard.text
         store = "memory" if settings.redis_url.reveal().startswith("memory:") else "redis"
         maker = spans.SpanMaker(resource, store)
         self.pipe: SpanPipe[Decided | Limited | ReadableSpan, ReadableSpan] = SpanPipe(
@@ -116,6 +118,8 @@ class Tracing(NoTracing):
         self.pipe.start()
         target = self._options.target
         logger.info("tracing", extra={"protocol": target.protocol, "endpoint": target.url})
+        if self._doubt:
+            logger.warning("a variable of the exporter is ignored", extra={"why": self._doubt})
 
     async def close(self) -> None:
         """Export what is left, for a few seconds at most."""

@@ -31,8 +31,8 @@ def command(
 ) -> None:
     """Start Redis, Sentinel, an upstream and Envoy, send sample traffic and show what becomes of it.
 
-    Stays up until Ctrl-C, and leaves nothing behind. PORT, DOWNSTREAM_URL, GRPC_ADDRESS and ADMIN_ADDRESS
-    move its addresses, REDIS_URL names a Redis to use, POLICY_FILE a policy.
+    Stays up until Ctrl-C, and leaves nothing behind. PORT, DOWNSTREAM_URL, GRPC_ADDRESS, DEBUG_GRPC_ADDRESS
+    and ADMIN_ADDRESS move its addresses, REDIS_URL names a Redis to use, POLICY_FILE a policy.
 
     Example: `sentinel-ext demo`, meanwhile in another terminal `sentinel-ext top`; for scripts
     `sentinel-ext demo --once --json`

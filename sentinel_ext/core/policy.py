@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from itertools import chain
 
 import msgspec
 
 from sentinel_ext.core.breaker import BreakerOptions
-from sentinel_ext.core.model import Mode, Plan, Stage
+from sentinel_ext.core.model import FailureMode, Mode, Plan, Stage
 from sentinel_ext.core.ratelimit.rules import Rules
 
 # How long Envoy may keep an access log entry back; slower logs are too late for the control loop. A permit is
@@ -165,6 +166,15 @@ class Policy(msgspec.Struct, frozen=True):
             if pattern.matches(tenant):
                 return f'tenants."{pattern.text}"'
         return "default_plan"
+
+    def can_do_without_store(self) -> bool:
+        """Say whether anybody is served while the store is away: has a plan that is not `closed`.
+
+        A plan that nobody has, such as the environment's beside another `default_plan`, does not count.
+        """
+        patterns = (pattern.plan for pattern in self.patterns)
+        plans = chain((self.default_plan,), patterns, self.tenants.values())
+        return any(plan.on_store_failure is not FailureMode.CLOSED for plan in plans)
 
     def mode(self, stage: Stage) -> Mode:
         """Return how `stage` runs; `enforce` unless the policy says otherwise."""

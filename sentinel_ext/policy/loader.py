@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from sentinel_ext.errors import PolicyError
 from sentinel_ext.policy.compiler import compile_policy
+from sentinel_ext.policy.contents import irregular
 from sentinel_ext.policy.document import RATELIMIT, DocumentError, Node, Position, Problem, parse
 from sentinel_ext.policy.explanation import existing, explain, without
 from sentinel_ext.policy.ratelimit import rules_of_section
@@ -40,6 +41,9 @@ def load_policy(path: Path | None, defaults: PlanDefaults, tenant_header: str) -
     """
     if path is None:
         return compile_policy(PolicyFile(), defaults, tenant_header)[0]
+    # A pipe or a device could keep its reader for ever, and nothing would ever be served.
+    if irregular([path]) and not path.is_dir():
+        raise PolicyError([f"{path}: is not a file"])
     return parse_policy(read_file(path), str(path), defaults, tenant_header)
 
 

@@ -39,8 +39,9 @@ MAX_PLANS = 1_000
 # Each takes about 1 KB in memory and 20 µs to read.
 MAX_TENANTS = 100_000
 MAX_SOURCES = 16
-# Each has a breaker in Redis and series of its own in the metrics.
-MAX_UPSTREAMS = 256
+# Each has a breaker in Redis and its series. The table of core/controller.py has 256 places,
+# two of them for `default` and `other`: what does not fit shares the latter.
+MAX_UPSTREAMS = 254
 
 PlanName = Annotated[str, Name("a plan's name")]
 TenantName = Annotated[str, Name("a tenant's name")]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from redis.asyncio.connection import AbstractConnection, Connection, parse_url
 from redis.exceptions import RedisError
 
+from sentinel_ext.store.refusals import NO_SENTINEL
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sentinel_ext.redis_url import Targets
     from sentinel_ext.store.credentials import PasswordFile
 
@@ -16,6 +21,8 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S: Final = 1.0
 # What one Sentinel gets to answer: several are asked in turn, and one that hangs must not use up the time.
 SENTINEL_TIMEOUT_S: Final = 0.3
+# Options of TLS that name files.
+_FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 
 class Endpoint(Protocol):
@@ -47,6 +54,7 @@ class FixedEndpoint:
     async def open(self, **place: Any) -> AbstractConnection:  # noqa: ANN401  redis-py's
         """See Endpoint; `place` is a host and port instead of the URL's."""
         options = self._options | place
+        _check_files(options)
         if self._credentials is not None:
             options["credential_provider"] = self._credentials.fresh()
         connection = self._class(**options)
@@ -102,7 +110,7 @@ class SentinelEndpoint:
                 # Several connections ask at once: only the first of them sends it to the end of the queue.
                 if self._sentinels[0] is sentinel:
                     self._sentinels.rotate(-1)
-        raise ConnectionError("no Sentinel names the master: " + "; ".join(dict.fromkeys(reasons)))
+        raise ConnectionError(f"{NO_SENTINEL}: " + "; ".join(dict.fromkeys(reasons)))
 
     async def _ask_sentinel(self, sentinel: FixedEndpoint) -> tuple[str, int]:
         connection = await sentinel.open()
@@ -115,6 +123,23 @@ class SentinelEndpoint:
             return host.decode(), int(port)
         except (TypeError, ValueError, AttributeError):
             raise ConnectionError(f"it knows no master called {self._master}") from None
+
+
+def _check_files(options: Mapping[str, Any]) -> None:
+    """Name a file that cannot be read: of redis-py one hears only that some file is not there.
+
+    Raises:
+        ConnectionError: of the first of them.
+    """
+    for name in _FILES:
+        path = options.get(name)
+        if path is None:
+            continue
+        try:
+            with Path(path).open("rb"):
+                pass
+        except OSError as error:
+            raise ConnectionError(f"{name} of REDIS_URL: {path}: cannot be read: {error.strerror}") from None
 
 
 async def _ask(connection: AbstractConnection, *command: str) -> Any:  # noqa: ANN401  as Redis replies

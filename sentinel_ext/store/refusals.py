@@ -18,6 +18,17 @@ _WRONGPASS: Final = (
 )
 _NOPASS: Final = "a password is given, and Redis has none: leave it out, or set requirepass or an ACL user"
 _NOPERM: Final = "the Redis user lacks a right: the README lists those that are needed"
+# Of the Sentinels themselves, who never hear what the URL and REDIS_PASSWORD_FILE say: that is the master's.
+NO_SENTINEL: Final = "no Sentinel names the master"
+_OF_SENTINELS: Final = {
+    _NOAUTH: "the Sentinels want a password of their own; name its file in REDIS_SENTINEL_PASSWORD_FILE",
+    _WRONGPASS: (
+        "the Sentinels do not take their password; compare the file of REDIS_SENTINEL_PASSWORD_FILE with "
+        "requirepass of the Sentinels"
+    ),
+    _NOPASS: "leave REDIS_SENTINEL_PASSWORD_FILE out, for the Sentinels have none, or set their requirepass",
+    _NOPERM: "the Sentinels' default user lacks the right to SENTINEL GET-MASTER-ADDR-BY-NAME",
+}
 # Words of Redis 6 and 7, of Valkey, and of redis-py, which leaves the first one out.
 _ADVICE: Final = {
     "NOAUTH": _NOAUTH,
@@ -36,7 +47,8 @@ _ADVICE: Final = {
 
 def advice(words: str) -> str | None:
     """Return what to do about an error reply, if an operator must do something."""
-    return next((then for sign, then in _ADVICE.items() if sign in words), None)
+    found = next((then for sign, then in _ADVICE.items() if sign in words), None)
+    return found if found is None or NO_SENTINEL not in words else _OF_SENTINELS[found]
 
 
 class Refusals:

@@ -85,6 +85,12 @@ def test_what_the_page_says_that_is_answered_has_fields_that_there_are(client: R
     assert tried > 150
 
 
+def test_the_page_shows_stages_in_the_order_in_which_they_run() -> None:
+    shown = [re.findall(r'^ {6}"stage": "(\w+)"', answer, re.MULTILINE) for answer in answers().values()]
+
+    assert {("bucket", "pressure", "breaker", "window"), ()} == {tuple(stages) for stages in shown}
+
+
 @pytest.fixture(scope="module")
 def workplace(module_folder: Path) -> Path:
     folder = module_folder / "cli"

@@ -11,7 +11,9 @@ import yaml
 from support.envoy import validate
 
 from sentinel_ext.core.model import Mode, Stage, Tier
+from sentinel_ext.policy.compiler import MAX_PATTERNS
 from sentinel_ext.policy.loader import load_policy
+from sentinel_ext.policy.schema import MAX_PLANS, MAX_SOURCES, MAX_TENANTS, MAX_UPSTREAMS
 from sentinel_ext.settings import Settings
 
 if TYPE_CHECKING:
@@ -51,6 +53,23 @@ def test_the_policy_loads_and_means_what_its_comments_say(tmp_path: Path) -> Non
     assert (None, 200) == (policy.plan_for("internal").limit, policy.plan_for("internal").burst)
     assert 100 == policy.plan_for("anybody").limit
     assert Mode.SHADOW is policy.mode(Stage.WINDOW)
+
+
+def test_the_bounds_of_a_policy_are_those_that_are_checked() -> None:
+    held = f"{MAX_PLANS:,} plans, {MAX_TENANTS:,} tenants ({MAX_PATTERNS:,} of them patterns), "
+
+    assert held + f"{MAX_UPSTREAMS} upstreams and {MAX_SOURCES} sources." in README
+
+
+def test_a_frozen_sentinel_is_noticed_within_the_time_that_is_promised() -> None:
+    """At worst it freezes when it has just been asked: each missed check is an interval and a timeout."""
+    cluster = yaml.safe_load(YAML_BLOCKS[1])["clusters"][0]
+    (check,) = cluster["health_checks"]
+    interval_s, timeout_s = (float(check[name].removesuffix("s")) for name in ("interval", "timeout"))
+    worst_s = check["unhealthy_threshold"] * (interval_s + timeout_s)
+
+    words = {2.0: "two", 3.0: "three", 4.0: "four"}
+    assert f"health check notices a frozen one within {words[worst_s]} seconds" in README
 
 
 def test_envoy_accepts_the_snippet(tmp_path: Path) -> None:

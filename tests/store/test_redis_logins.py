@@ -212,6 +212,26 @@ async def test_a_login_that_redis_does_not_take_is_said_once_with_what_to_do(
     assert "wr0ng" not in caplog.text + wrong
 
 
+async def test_a_password_that_the_sentinels_want_is_not_looked_for_where_the_masters_is(
+    server: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What asks for a password in a Sentinel's place is a Redis here: the words are the same."""
+    why = await Opened(f"redis+sentinel://:root@{server.address}/counters").refused()
+
+    assert "no Sentinel names the master: Authentication required." == why
+    (todo,) = said(caplog)
+    assert "REDIS_SENTINEL_PASSWORD_FILE" in todo
+    assert "REDIS_URL" not in todo
+
+
+async def test_a_certificate_that_is_not_there_is_named(tmp_path: Path) -> None:
+    gone = tmp_path / "ca.pem"
+
+    why = await Opened(f"rediss://127.0.0.1:1?ssl_ca_certs={gone}").refused()
+
+    assert f"ssl_ca_certs of REDIS_URL: {gone}: cannot be read: No such file or directory" == why
+
+
 async def test_a_missing_right_is_said_once_and_not_at_every_request(
     server: Node, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -243,6 +263,10 @@ def test_a_refusal_heard_again_after_a_quiet_while_is_news(caplog: pytest.LogCap
         "WRONGPASS invalid username-password pair or user is disabled.",
         "ERR AUTH <password> called without any password configured for the default user.",
         "NOPERM this user has no permissions to run the 'eval' command",
+        "no Sentinel names the master: Authentication required.",
+        "no Sentinel names the master: invalid username-password pair or user is disabled.",
+        "no Sentinel names the master: AUTH <password> called without any password configured",
+        "no Sentinel names the master: this user has no permissions to run the 'sentinel' command",
     ],
 )
 def test_what_to_do_stands_in_the_log_as_it_is(words: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -57,6 +57,8 @@ def test_an_address_reads_back_as_it_is_written(text, address, written):
         ("unix:///\udcff", "no control characters"),
         ("unix:///a\x00b", "no control characters"),
         ("unix://run/s.sock", "absolute path"),
+        ("http://host:80", "no scheme such as http://"),
+        ("http://[::1]:80", "no scheme such as http://"),
         ("unix:run/s.sock", "absolute path"),
         ("unix:///run/", "absolute path"),
         ("unix:", "absolute path"),

@@ -453,6 +453,21 @@ def test_the_debug_port_can_be_off():
     assert load(DEBUG_GRPC_ADDRESS="OFF").debug_address is None
 
 
+@pytest.mark.parametrize("value", [":50051", "50051", "off"])
+def test_what_is_allowed_for_an_address_is_said_once(value):
+    (problem,) = problems(GRPC_ADDRESS=value)
+
+    assert 1 == problem.count("allowed: ")
+
+
+@pytest.mark.parametrize("name", ["DOWNSTREAM_URL", "OTLP_ENDPOINT"])
+@pytest.mark.parametrize("value", ["localhost:4317", "collector"])
+def test_a_url_without_a_scheme_is_told_so(name, value):
+    (problem,) = problems(**{name: value})
+
+    assert problem.endswith("(the scheme is missing)")
+
+
 @pytest.mark.parametrize(
     ("environ", "name", "words"),
     [

@@ -178,6 +178,25 @@ def test_what_the_sdk_refuses_is_a_settings_error_that_names_the_variable(monkey
 
 
 @pytest.mark.parametrize(
+    ("name", "given", "told"),
+    [
+        ("TIMEOUT", "10s", ["Invalid timeout value '10s', using default of 10 seconds"]),
+        ("COMPRESSION", "zip", ["Unsupported compression type: zip"]),
+        ("HEADERS", "authorization Bearer s3cret", []),
+        ("TIMEOUT", "10", []),
+    ],
+)
+async def test_what_the_sdk_ignores_is_told_at_the_start(monkeypatch, caplog, name, given, told):
+    monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{name}", given)
+    tracing = make_tracing(load(OTLP_ENDPOINT="http://127.0.0.1:1"), Metrics("1"), 0)
+    await tracing.start()
+    await tracing.close()
+
+    assert told == [record.why for record in caplog.records if record.message.endswith("is ignored")]
+    assert "s3cret" not in caplog.text
+
+
+@pytest.mark.parametrize(
     ("environment", "expected"),
     [
         ({"ENDPOINT": "http://c:4317"}, Target("grpc", "http://c:4317")),

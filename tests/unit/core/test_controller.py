@@ -26,6 +26,7 @@ from sentinel_ext.core.outbox import PermitResult
 from sentinel_ext.core.policy import UpstreamRules
 from sentinel_ext.core.report import Shared
 from sentinel_ext.core.signals import Level, LocalSignals
+from sentinel_ext.policy.schema import MAX_UPSTREAMS as MAX_NAMED_UPSTREAMS
 
 OK, FAILED, OVERFLOW, IGNORED = Outcome.OK, Outcome.FAILED, Outcome.OVERFLOW, Outcome.IGNORED
 QUIET = LocalSignals()
@@ -81,6 +82,11 @@ def test_at_the_bound_names_share_one_entry(controller):
         controller.upstreams[OTHER] is controller.upstream("one-more") is controller.upstream("and-another")
     )
     assert MAX_UPSTREAMS == len(controller.upstreams)
+
+
+def test_every_upstream_that_a_policy_may_name_has_an_entry_of_its_own(controller):
+    for name in ("default", *(f"u{number}" for number in range(MAX_NAMED_UPSTREAMS))):
+        assert controller.upstream(name) is not controller.upstreams.get(OTHER), name
 
 
 def test_what_shares_an_entry_ends_there(controller):

@@ -15,6 +15,8 @@ from sentinel_ext.errors import PolicyError
 from sentinel_ext.policy import load_policy, parse_policy
 from sentinel_ext.policy.document import MAX_FILE_BYTES
 from sentinel_ext.policy.loader import MAX_PROBLEMS
+from sentinel_ext.policy.sources import load_all
+from sentinel_ext.settings import Settings
 
 DEFAULTS = PlanDefaults(limit=100, window_us=60_000_000, burst=20, refill_nano=10_000_000_000)
 ERRORS = sorted((Path(__file__).parent / "errors").glob("*.yaml"))
@@ -140,8 +142,8 @@ def test_a_systematic_mistake_does_not_flood_the_terminal():
         ),
         ("identify:\n" + "- principal: true\n" * 17, "identify: holds 17 entries, allowed are at most 16"),
         (
-            "upstreams:\n" + "".join(f"  u{n}: {{}}\n" for n in range(257)),
-            "upstreams: holds 257 entries, allowed are at most 256",
+            "upstreams:\n" + "".join(f"  u{n}: {{}}\n" for n in range(255)),
+            "upstreams: holds 255 entries, allowed are at most 254",
         ),
     ],
     ids=["plans", "patterns", "sources", "upstreams"],
@@ -153,9 +155,9 @@ def test_tables_have_bounds(text, message):
 
 
 def test_tables_are_full_at_their_bounds():
-    policy = load("upstreams:\n" + "".join(f"  u{n}: {{}}\n" for n in range(256)))
+    policy = load("upstreams:\n" + "".join(f"  u{n}: {{}}\n" for n in range(254)))
 
-    assert 256 == len(policy.upstreams)
+    assert 254 == len(policy.upstreams)
 
 
 def test_a_warning_has_its_place_and_is_no_problem():
@@ -265,3 +267,29 @@ VALUES = st.recursive(
 )
 def test_any_shape_is_a_policy_or_a_policy_error(value, frame):
     only_a_policy_or_its_error(frame.replace("{}", json.dumps(value)))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plans: {a: {on_store_failure: closed}}\ndefault_plan: a\n", False),
+        ("plans: {default: {on_store_failure: closed}}\n", False),
+        ("plans: {a: {on_store_failure: closed}}\n", True),
+        ("plans: {a: {on_store_failure: closed}, b: {}}\ndefault_plan: a\n", False),
+        ("plans: {a: {on_store_failure: closed}, b: {}}\ndefault_plan: a\ntenants: {x: b}\n", True),
+        ("plans: {a: {on_store_failure: closed}, b: {}}\ndefault_plan: a\ntenants: {'x-*': b}\n", True),
+    ],
+)
+def test_only_plans_that_somebody_has_can_do_without_the_store(text: str, expected: bool) -> None:
+    assert expected is load(text).can_do_without_store()
+
+
+def test_what_is_no_file_ends_the_start_as_it_breaks_a_reload(tmp_path: Path) -> None:
+    """A pipe without a writer would keep `serve` waiting; a device is as strange and never waits."""
+    path = tmp_path / "policy.yaml"
+    path.symlink_to("/dev/null")
+
+    with pytest.raises(PolicyError) as caught:
+        load_all(Settings.load({"POLICY_FILE": str(path)}, None))
+
+    assert (f"{path}: is not a file",) == caught.value.problems
