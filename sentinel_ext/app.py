@@ -209,7 +209,7 @@ class Application:
         """
         available = self._store.is_available()
         path = self._settings.policy_file
-        return not self._draining and (available or self._policy.can_do_without_store()), {
+        return not self._draining and (available or not self._policy.needs_store), {
             "draining": self._draining,
             "policy": {"file": None if path is None else str(path), "plans": len(self._policy.plans)},
             "store": {"url": self._settings.redis_url.redacted, "available": available},

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from itertools import chain
 
 import msgspec
 
 from sentinel_ext.core.breaker import BreakerOptions
-from sentinel_ext.core.model import FailureMode, Mode, Plan, Stage
+from sentinel_ext.core.model import Mode, Plan, Stage
 from sentinel_ext.core.ratelimit.rules import Rules
 
 # How long Envoy may keep an access log entry back; slower logs are too late for the control loop. A permit is
@@ -134,6 +133,7 @@ class Policy(msgspec.Struct, frozen=True):
         warnings: what is allowed but looks like a mistake, one line each, for the log at start.
         ratelimit: limits of RateLimitService; None where nobody wrote any.
         digest: of the files, taken before they were read; empty where nobody took it.
+        needs_store: nobody is served while the store is away: every plan that somebody has is `closed`.
     """
 
     plans: Mapping[str, Plan]
@@ -147,6 +147,7 @@ class Policy(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...] = ()
     ratelimit: Rules | None = None
     digest: bytes = b""
+    needs_store: bool = False
 
     def plan_for(self, tenant: str) -> Plan:
         """Return the tenant's plan: its own entry, else the most literal pattern's, else the default."""
@@ -166,15 +167,6 @@ class Policy(msgspec.Struct, frozen=True):
             if pattern.matches(tenant):
                 return f'tenants."{pattern.text}"'
         return "default_plan"
-
-    def can_do_without_store(self) -> bool:
-        """Say whether anybody is served while the store is away: has a plan that is not `closed`.
-
-        A plan that nobody has, such as the environment's beside another `default_plan`, does not count.
-        """
-        patterns = (pattern.plan for pattern in self.patterns)
-        plans = chain((self.default_plan,), patterns, self.tenants.values())
-        return any(plan.on_store_failure is not FailureMode.CLOSED for plan in plans)
 
     def mode(self, stage: Stage) -> Mode:
         """Return how `stage` runs; `enforce` unless the policy says otherwise."""

@@ -104,15 +104,19 @@ def test_a_signal_makes_top_give_the_terminal_back(server, number, code):
     mine, its = pty.openpty()
     before = termios.tcgetattr(its)
     top = subprocess.Popen([*PROGRAM, "top"], stdin=its, stdout=its, stderr=its)
-    read_until(mine, b"acme")
-    assert before != termios.tcgetattr(its)
+    try:
+        read_until(mine, b"acme")
+        assert before != termios.tcgetattr(its)
 
-    top.send_signal(number)
-    shown = read_until(mine, b"\x1b[?1049l")
+        top.send_signal(number)
+        shown = read_until(mine, b"\x1b[?1049l")
 
-    assert code == top.wait(PATIENCE_S)
-    assert before == termios.tcgetattr(its)
-    assert b"Traceback" not in shown
+        assert code == top.wait(PATIENCE_S)
+        assert before == termios.tcgetattr(its)
+        assert b"Traceback" not in shown
+    finally:
+        top.kill()
+        top.wait()
     os.close(mine)
     os.close(its)
 

@@ -257,16 +257,17 @@ async def test_thousands_of_timeouts_are_no_attack(short_folder: Path) -> None:
         if not is_stalled:
             return ALLOW
         started += 1
-        loop.call_later(0.2, lambda: late.update((call.reply(ALLOW),)))
+        loop.call_later(0.6, lambda: late.update((call.reply(ALLOW),)))
         most = max(most, server.in_flight)
         return PENDING
 
     loop = asyncio.get_running_loop()
     async with (
         serving(hot=check(stall), address=address) as (server, _),
-        proxying(short_folder, address, check_timeout_ms=50) as proxy,
+        # Longer than a busy machine pauses: afterwards every request must be decided within it.
+        proxying(short_folder, address, check_timeout_ms=250) as proxy,
     ):
-        outcomes = await proxy.send(3000, at_once=100)
+        outcomes = await proxy.send(3000, at_once=200)
         await until(lambda: late.total() == started)
         resets = await proxy.stat("cluster.sentinel.http2.tx_reset")
         refused = await proxy.stat("cluster.sentinel.http2.rx_reset")
@@ -275,13 +276,12 @@ async def test_thousands_of_timeouts_are_no_attack(short_folder: Path) -> None:
         after = await proxy.send(200)
 
         print(f"timeouts: {started} began, {resets} reset by Envoy, {refused} by us, {most} at once")
-        print(f"after them: {dict(after)}")
         assert {"503": 3000} == outcomes
         # What came in one read with its reset never began, and is not late either.
         assert {False: started} == late
         assert min(started, resets) > 1500
         assert 0 == refused
-        assert {"200 decided", "503"} >= set(after)
+        assert {"200 decided": 200} == after
         assert 1 == await proxy.stat("cluster.sentinel.upstream_cx_total")
         assert 0 == await proxy.stat("cluster.sentinel.upstream_cx_close_notify")
         assert {} == server.trips

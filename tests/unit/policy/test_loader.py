@@ -272,16 +272,16 @@ def test_any_shape_is_a_policy_or_a_policy_error(value, frame):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("plans: {a: {on_store_failure: closed}}\ndefault_plan: a\n", False),
-        ("plans: {default: {on_store_failure: closed}}\n", False),
-        ("plans: {a: {on_store_failure: closed}}\n", True),
-        ("plans: {a: {on_store_failure: closed}, b: {}}\ndefault_plan: a\n", False),
-        ("plans: {a: {on_store_failure: closed}, b: {}}\ndefault_plan: a\ntenants: {x: b}\n", True),
-        ("plans: {a: {on_store_failure: closed}, b: {}}\ndefault_plan: a\ntenants: {'x-*': b}\n", True),
+        ("plans: {a: {on_store_failure: closed}}\ndefault_plan: a\n", True),
+        ("plans: {default: {on_store_failure: closed}}\n", True),
+        ("plans: {a: {on_store_failure: closed}}\n", False),
+        ("plans: {a: {on_store_failure: closed}, b: {}}\ndefault_plan: a\n", True),
+        ("plans: {a: {on_store_failure: closed}, b: {}}\ndefault_plan: a\ntenants: {x: b}\n", False),
+        ("plans: {a: {on_store_failure: closed}, b: {}}\ndefault_plan: a\ntenants: {'x-*': b}\n", False),
     ],
 )
-def test_only_plans_that_somebody_has_can_do_without_the_store(text: str, expected: bool) -> None:
-    assert expected is load(text).can_do_without_store()
+def test_the_store_is_needed_where_every_plan_that_somebody_has_is_closed(text: str, expected: bool) -> None:
+    assert expected is load(text).needs_store
 
 
 def test_what_is_no_file_ends_the_start_as_it_breaks_a_reload(tmp_path: Path) -> None:
